@@ -1,0 +1,176 @@
+"""Find a RITM or FocalClick code base, put it on the path, and patch it in memory.
+
+`activate` is the one entry: `fdrn run`, `fdrn doctor` and every `--codebase` option go through it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+import logging
+import os
+import sys
+from pathlib import Path
+
+from .patches import PatchSet, PatchStatus, all_patches
+from .patches.framework import CLICKSEG, FORK, RITM, RITM_ANNOTATION
+from .patches.importing import PatchingFinder
+
+logger = logging.getLogger(__name__)
+
+PACKAGE = "isegm"
+# Top-level names of a checkout that the hook watches; only modules below its root are touched.
+WATCHED = (PACKAGE, "interactive_demo", "scripts", "models")
+
+
+@dataclasses.dataclass(frozen=True)
+class CodeBase:
+    """A code base whose patches are in place.
+
+    Args:
+        root: folder that holds the package, resolved.
+        package: "isegm" or "ritm_annotation".
+        kind: "RITM", "ClickSEG", "ritm_annotation" or "isegm fork".
+        patch_set: its patches with their outcomes so far.
+    """
+
+    root: Path
+    package: str
+    kind: str
+    patch_set: PatchSet = dataclasses.field(repr=False, compare=False)
+
+    @property
+    def report(self) -> list[PatchStatus]:
+        """State of every patch at this moment."""
+        return self.patch_set.statuses()
+
+    def has_module(self, name: str) -> bool:
+        """Whether the code base has a module of that dotted name; nothing is imported."""
+        return has_module(self.root, name)
+
+
+_active: dict[str, tuple[CodeBase, PatchingFinder]] = {}
+
+
+def has_module(root: Path, name: str) -> bool:
+    """Whether a folder holds the source of the module with that dotted name."""
+    path = root.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def kind_of(root: Path) -> str:
+    """Name the code base in a folder by the files that only it has."""
+    if has_module(root, f"{PACKAGE}.inference.predictors.focalclick"):
+        return CLICKSEG
+    if has_module(root, f"{PACKAGE}.model.is_hrnet_model") and has_module(
+        root, "interactive_demo.controller"
+    ):
+        own = {path.stem for path in (root / PACKAGE / "model").glob("is_*_model.py")}
+        return RITM if own <= {"is_hrnet_model", "is_deeplab_model"} else FORK
+    return FORK
+
+
+def locate(path: str | os.PathLike) -> Path:
+    """Resolve and validate the folder of a checkout.
+
+    Raises:
+        ValueError: the folder does not exist or holds no package `isegm`.
+    """
+    root = Path(path).expanduser().resolve()
+    if not root.is_dir():
+        raise ValueError(f"got {path}, which is not a folder; pass the root of a RITM or "
+                         "FocalClick checkout (the folder that holds isegm/)")
+    if root.name == PACKAGE and (root / "model").is_dir():
+        raise ValueError(f"got {path}, the package itself; pass the folder above: {root.parent}")
+    if not (root / PACKAGE / "model").is_dir():
+        raise ValueError(f"{root} holds no {PACKAGE}/model; pass the root of a RITM or FocalClick "
+                         "checkout (the folder that holds isegm/)")
+    return root
+
+
+def activate(path: str | os.PathLike) -> CodeBase:
+    """Put a code base first on sys.path and install its patches; works on this process.
+
+    A second call with the same code base changes nothing and returns the same object. Nothing of
+    the code base is imported; modules that were imported before are patched now, as far as a
+    loaded module can be.
+
+    Args:
+        path: root of a checkout, or "ritm_annotation" for the installed package.
+
+    Raises:
+        ValueError: no code base there.
+        RuntimeError: another `isegm` is in use in this process.
+    """
+    if os.fspath(path) == RITM_ANNOTATION:
+        root, package, kind = locate_ritm_annotation(), RITM_ANNOTATION, RITM_ANNOTATION
+    else:
+        root = locate(path)
+        package, kind = PACKAGE, kind_of(root)
+    if package in _active and _active[package][0].root == root:
+        return _active[package][0]
+    refuse_other(root, package)
+
+    patch_set = PatchSet(package, kind, all_patches(), lambda name: has_module(root, name))
+    code_base = CodeBase(root, package, kind, patch_set)
+    watched = WATCHED if package == PACKAGE else (package,)
+    finder = PatchingFinder(root, watched, patch_set)
+    if package == PACKAGE:
+        sys.path[:] = [str(root)] + [p for p in sys.path if p != str(root)]
+    finder.install()
+    patch_set.apply_to_loaded()
+    _active[package] = (code_base, finder)
+    logger.info("%s at %s, %d patches", kind, root, len(patch_set.patches))
+    return code_base
+
+
+def deactivate(code_base: CodeBase) -> None:
+    """Undo `activate`: no hook, no path entry, no loaded module of the code base.
+
+    Objects that were made from its classes live on; only new imports see the difference.
+    """
+    active = _active.pop(code_base.package, None)
+    if active is None:
+        return
+    active[1].remove()
+    sys.path[:] = [p for p in sys.path if p != str(code_base.root)]
+    for name, module in list(sys.modules.items()):
+        origin = getattr(module, "__file__", None)
+        watched = name.partition(".")[0] in active[1].packages
+        if watched and origin and Path(origin).resolve().is_relative_to(code_base.root):
+            del sys.modules[name]
+
+
+def locate_ritm_annotation() -> Path:
+    """Folder that holds the installed package.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    spec = importlib.util.find_spec(RITM_ANNOTATION)
+    if spec is None or spec.origin is None:
+        raise ValueError("ritm_annotation is not installed: pip install 'fdrn_adapter[ritm]' "
+                         "(CPython 3.11), or pass the folder of a RITM checkout")
+    return Path(spec.origin).resolve().parent.parent
+
+
+def refuse_other(root: Path, package: str) -> None:
+    """Raise if a package of this name from elsewhere is already imported or active.
+
+    Raises:
+        RuntimeError: two code bases of one name cannot live in one process.
+    """
+    remedy = "start another process for the other code base: both call their package " + package
+    if package in _active:
+        raise RuntimeError(f"{_active[package][0].root} is active, got {root}; {remedy}")
+    module = sys.modules.get(package)
+    if module is None:
+        return
+    spec = getattr(module, "__spec__", None)
+    places = [getattr(module, "__file__", None), *(getattr(spec, "submodule_search_locations",
+                                                           None) or [])]
+    places = [Path(place).resolve() for place in places if place]
+    if not any(place.is_relative_to(root) for place in places):
+        found = places[0] if places else "an unknown place"
+        raise RuntimeError(f"{package} is already imported from {found}, got {root}; {remedy}")
