@@ -1,0 +1,179 @@
+"""Checkpoints: the stock layout, read without running code, loaded strictly."""
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.hosts import build_host
+from fdrn_adapter.model import FDRNModel
+
+_FDRN_CLASS = "fdrn_adapter.model.FDRNModel"
+
+
+def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
+    """Write a model in the stock layout {"state_dict", "config"}; the stock scripts read it too.
+
+    Args:
+        model: an FDRN model, or a stock network.
+        path: file to write; its folder must exist.
+        half: store floating-point weights in half precision.
+
+    Raises:
+        ValueError: the model has no `_config` to be rebuilt from.
+    """
+    config = getattr(model, "_config", None)
+    if not isinstance(config, dict):
+        raise ValueError(
+            f"{type(model).__name__} has no `_config`, so a checkpoint could not be rebuilt. Save "
+            "an FDRN model or a stock network of RITM, ritm-annotation or ClickSEG."
+        )
+    weights = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu()
+        for name, t in model.state_dict().items()
+    }
+    path = Path(path)
+    part = path.with_name(path.name + ".part")  # a crash while writing must not cost the old file
+    torch.save({"state_dict": weights, "config": config}, part)
+    part.replace(path)
+
+
+def load(
+    path: str | Path, host: nn.Module | None = None, device: str | torch.device = "cpu"
+) -> nn.Module:
+    """Read a checkpoint of an FDRN model or of a stock network, strictly.
+
+    Args:
+        path: file written by `save` or by the stock trainer.
+        host: build the FDRN around this stock network (deep-copied) instead of the one described
+            in the file.
+        device: where to put the model.
+
+    Returns:
+        the model in eval mode.
+
+    Raises:
+        CheckpointError: not a checkpoint, truncated, with pickled code, or with missing, foreign
+            or misshapen weights; the message names them.
+    """
+    stored = read_file(path, "cpu")
+    if not isinstance(stored, dict) or not {"state_dict", "config"} <= stored.keys():
+        keys = sorted(map(str, stored))[:5] if isinstance(stored, dict) else type(stored).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint of this kind: expected a dict with 'state_dict' and "
+            f"'config', got {keys}. Bare weights of a backbone go to wrap(encoder_weights=...)."
+        )
+    model = _build(stored["config"], host, path)
+    load_weights(model, stored["state_dict"], str(path))
+    return model.to(device).eval()
+
+
+def _build(config: Any, host: nn.Module | None, path: str | Path) -> nn.Module:
+    try:
+        name, params = config["class"], config["params"]
+        values = {key: param["value"] for key, param in params.items()}
+    except (TypeError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: the config is not the one that FDRN or stock checkpoints carry ({error!r})."
+        ) from error
+    if name != _FDRN_CLASS:
+        if host is not None:
+            raise CheckpointError(
+                f"{path} holds a stock network ({name}), and host= was given. Load it without "
+                "host, or wrap(host) and load an FDRN checkpoint."
+            )
+        return build_host(config)
+    if host is not None:
+        from fdrn_adapter.hosts import copy_network
+
+        values["host"] = copy_network(host)
+    try:
+        return FDRNModel(**values)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: the model it describes cannot be built: {error}"
+        ) from error
+
+
+def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into a model; all of them and nothing else.
+
+    Raises:
+        CheckpointError: names missing, foreign and misshapen entries; the model is unchanged.
+    """
+    ours = model.state_dict()
+    missing = [k for k in ours if k not in state_dict]
+    foreign = [k for k in state_dict if k not in ours]
+    wrong = [
+        f"{k}: {tuple(state_dict[k].shape)} in the file, {tuple(v.shape)} in the model"
+        for k, v in ours.items()
+        if k in state_dict and state_dict[k].shape != v.shape
+    ]
+    if missing or foreign or wrong:
+        raise CheckpointError(
+            f"{source} does not fit {_describe(model)}.\n"
+            + _list("missing in the file", missing)
+            + _list("not in the model", foreign)
+            + _list("of another shape", wrong)
+            + "Load it with the variant and the host width it was saved from."
+        )
+    model.load_state_dict(state_dict, strict=True)
+
+
+def _describe(model: nn.Module) -> str:
+    info = getattr(model, "info", None)
+    return f"an FDRN of {info.name}" if info is not None else f"a {type(model).__name__}"
+
+
+def _list(title: str, items: list[str], most: int = 6) -> str:
+    if not items:
+        return ""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return f"  {len(items)} {title}: " + ", ".join(items[:most]) + more + "\n"
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """A plain state dict from a file, also from inside a checkpoint."""
+    stored = read_file(path, "cpu")
+    if isinstance(stored, dict) and isinstance(stored.get("state_dict"), Mapping):
+        stored = stored["state_dict"]
+    if not isinstance(stored, Mapping) or not all(isinstance(v, Tensor) for v in stored.values()):
+        raise CheckpointError(f"{path} does not hold a state dict (names with tensors).")
+    return dict(stored)
+
+
+def read_file(path: str | Path, device: str | torch.device) -> Any:
+    """`torch.load` with weights_only=True and errors that say what is wrong.
+
+    Raises:
+        CheckpointError: there is no such file, it is truncated, or it would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"There is no file {path}.")
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise CheckpointError(
+                f"{path} holds more than tensors and plain values, and reading it would run code; "
+                "it was not read. If you trust it, load it yourself with "
+                "torch.load(path, weights_only=False) and save its tensors again with "
+                f"fdrn_adapter.save. torch says: {str(error).splitlines()[0]}"
+            ) from error
+        raise CheckpointError(_unreadable(path, error)) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(_unreadable(path, error)) from error
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return (
+        f"{path} ({path.stat().st_size} bytes) cannot be read as a PyTorch file: it is truncated "
+        f"or of another kind. Copy or download it again. torch says: {reason}"
+    )

@@ -1,0 +1,238 @@
+"""F1, the image encoder: runs once per image (Sec. 3.2)."""
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fdrn_adapter.features import ImageFeatures
+from fdrn_adapter.roi import Grid
+
+VIEW_CHANNELS = 128  # C^k of eq. 2
+LOW_CHANNELS = 32  # f_low of encoders that are not HRNets
+MAX_SIDE = 1280  # default cap of the longest side, pixels
+
+
+class ImageEncoder(nn.Module):
+    """Turn an image into the features that every click recycles.
+
+    Two 3x3 convolutions give the two views of f_high, K and Q. Encoders other than HRNets get a
+    further 3x3 that brings f_low to 32 channels.
+
+    Args:
+        backbone: from `backbones.build_backbone`.
+        name: how the user called it.
+        mean, std: normalisation of the RGB image in [0, 1].
+        project_low: add the 3x3 for f_low.
+        max_side: larger images are shrunk to this longest side, pixels.
+        frozen: never train the backbone (its batch-norm statistics neither). The views stay
+            trainable: they start at random and belong to the adapter.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        project_low: bool,
+        max_side: int = MAX_SIDE,
+        frozen: bool = False,
+    ):
+        super().__init__()
+        self.name, self.max_side, self.frozen = name, max_side, frozen
+        self.backbone = backbone
+        low, high = backbone.low, backbone.high
+        self.key_view = self.query_view = self.low_projection = None
+        if high is not None:
+            self.key_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
+            self.query_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
+        if low is not None and project_low:
+            self.low_projection = nn.Conv2d(low.channels, LOW_CHANNELS, 3, padding=1)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        if frozen:
+            backbone.requires_grad_(False)
+        self._fingerprint: tuple[tuple, str] | None = None
+
+    @property
+    def low_channels(self) -> int:
+        """Channels of the recycled f_low, 0 when it is not used."""
+        if self.backbone.low is None:
+            return 0
+        return LOW_CHANNELS if self.low_projection is not None else self.backbone.low.channels
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """Where the cells of each recycled map lie on the encoder's input."""
+        taps = {"low": self.backbone.low, "key": self.backbone.high, "query": self.backbone.high}
+        return {name: tap.grid for name, tap in taps.items() if tap is not None}
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def forward(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+        """Encode images of one size.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], un-normalised.
+            max_side: cap of the longest side in pixels; the encoder's own where None.
+
+        Returns:
+            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
+        """
+        size = tuple(image.shape[-2:])
+        x = self._capped(image, self.max_side if max_side is None else max_side)
+        low, high = self.backbone((x - self.mean) / self.std)
+        maps = {}
+        if low is not None:
+            maps["low"] = low if self.low_projection is None else self.low_projection(low)
+        if high is not None:
+            maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+        learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
+        return ImageFeatures(
+            maps=maps,
+            grids=self.grids,
+            image_size=size,
+            input_size=tuple(x.shape[-2:]),
+            architecture=self.architecture,
+            # Weights change at every training step and hashing them takes milliseconds.
+            weights="" if learning else self.fingerprint(),
+        )
+
+    @staticmethod
+    def _capped(image: Tensor, max_side: int) -> Tensor:
+        longest = max(image.shape[-2:])
+        if longest <= max_side:
+            return image
+        size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
+        return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+    @property
+    def architecture(self) -> str:
+        """What the features look like, for telling those of another model apart."""
+        taps = [t.path for t in (self.backbone.low, self.backbone.high) if t is not None]
+        return f"{self.name}({', '.join(taps)}; {self.low_channels}, {VIEW_CHANNELS})"
+
+    def fingerprint(self) -> str:
+        """Hash of the encoder's weights, computed anew only after they changed."""
+        tensors = list(self.state_dict(keep_vars=True).values())
+        version = tuple(
+            (id(t), 0 if t.is_inference() else t._version, t.dtype, str(t.device)) for t in tensors
+        )
+        cached = self._fingerprint
+        if cached is None or cached[0] != version:
+            digest = hashlib.sha1()
+            for t in tensors:
+                if t.is_floating_point():
+                    digest.update(t.detach().float().cpu().contiguous().numpy().tobytes())
+            cached = self._fingerprint = (version, digest.hexdigest()[:16])
+        return cached[1]
+
+    def __getstate__(self) -> dict:
+        # The cache is keyed by object ids, which mean nothing in a copy or another process.
+        return {**self.__dict__, "_fingerprint": None}
+
+    def train_like(self, reference: nn.Module) -> None:
+        """Give the backbone's parameters the learning-rate factor of the host's backbone."""
+        factor = getattr(next(reference.parameters()), "lr_mult", None)
+        if factor is not None:
+            for parameter in self.backbone.parameters():
+                parameter.lr_mult = factor
+
+    def load_from_host(self, host_backbone: nn.Module) -> bool:
+        """Start from the host's own weights where every tensor has its counterpart.
+
+        Returns:
+            whether that was so; otherwise nothing is changed.
+        """
+        theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
+        if any(k not in theirs or theirs[k].shape != v.shape for k, v in ours.items()):
+            return False
+        # A small host has the layout of a larger one, but fewer blocks: its stage 1 tells.
+        if len(getattr(host_backbone, "layer1", ())) != len(getattr(self.backbone, "layer1", ())):
+            return False
+        self.backbone.load_state_dict({k: theirs[k] for k in ours})
+        return True
+
+    def load_pretrained(self) -> None:
+        """Start from timm's own weights; they are downloaded by timm.
+
+        Raises:
+            ValueError: not a timm backbone, or timm cannot get the weights.
+        """
+        if not hasattr(self.backbone, "pretrained_state"):
+            raise ValueError(
+                f"encoder_weights='pretrained' is for timm encoders; {self.name!r} takes a file of "
+                "ImageNet weights of the stock code base."
+            )
+        self.backbone.net.load_state_dict(self.backbone.pretrained_state())
+
+    def load_from_file(self, state_dict: dict[str, Tensor], source: str) -> None:
+        """Start the backbone from a file of weights, strictly.
+
+        Args:
+            state_dict: weights of the stock backbone or of an ImageNet checkpoint of it; a
+                "model.", "module.", "backbone." or "feature_extractor." prefix is dropped and
+                parts that F1 does not have (stage 4, heads) are ignored.
+            source: its name, for messages.
+
+        Raises:
+            ValueError: weights are missing or have another shape.
+        """
+        prefixes = ("model.", "module.", "backbone.", "feature_extractor.", "net.")
+
+        def bare(name: str) -> str:
+            for prefix in prefixes:
+                name = name.removeprefix(prefix)
+            return name
+
+        given = {bare(key): value for key, value in state_dict.items()}
+        ours = {bare(key): (key, value) for key, value in self.backbone.state_dict().items()}
+        counters = {k for k in ours if k.endswith("num_batches_tracked")}
+        missing = sorted(k for k in ours if k not in given and k not in counters)
+        wrong = [
+            f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
+            for k, (_, v) in ours.items()
+            if k in given and given[k].shape != v.shape
+        ]
+        if missing or wrong:
+            raise ValueError(
+                f"{source} does not fit the image encoder {self.name!r}: missing "
+                f"{missing[:5] or 'nothing'}{' ...' if len(missing) > 5 else ''}, of another "
+                f"shape {wrong[:5] or 'none'}. Pass the weights of {self.name!r}, or another "
+                "`encoder`."
+            )
+        self.backbone.load_state_dict(
+            {full: given.get(k, value) for k, (full, value) in ours.items()}
+        )
+
+
+def build_encoder(
+    backbone: nn.Module, name: str, normalization: object, max_side: int, frozen: bool
+) -> ImageEncoder:
+    """An image encoder around `backbone`.
+
+    Args:
+        backbone: from `backbones.build_backbone`; one with its own `mean` and `std` keeps them.
+        name: how the user called it.
+        normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
+        max_side: see ImageEncoder.
+        frozen: see ImageEncoder.
+
+    Raises:
+        ValueError: max_side is not a positive number of pixels.
+    """
+    if not (isinstance(max_side, int) and max_side >= 32) or isinstance(max_side, bool):
+        raise ValueError(
+            f"encoder_max_side is the longest side in pixels that F1 sees, an int of at least 32 "
+            f"(default {MAX_SIDE}); got {max_side!r}."
+        )
+    own = hasattr(backbone, "mean")
+    mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
+    std = backbone.std if own else tuple(normalization.std.flatten().tolist())
+    return ImageEncoder(backbone, name, mean, std, own, max_side=max_side, frozen=frozen)

@@ -1,0 +1,398 @@
+"""FDRNModel: a stock network with an image encoder beside it, used like the stock network."""
+
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fdrn_adapter import backbones, hosts
+from fdrn_adapter.click_encoder import DecoupledClickEncoder, DecoupledClickMaps
+from fdrn_adapter.encoder import MAX_SIDE, build_encoder
+from fdrn_adapter.errors import FeatureMismatchError
+from fdrn_adapter.features import ImageFeatures, Recycling, recycle
+from fdrn_adapter.integration import SemanticFeatureIntegration, TextureFeatureIntegration
+from fdrn_adapter.roi import Grid
+from fdrn_adapter.taps import HIGH, LOW, Call, Injection, current_call, injections
+
+INITS = ("identity", "paper")
+_recycled: ContextVar[dict[int, Recycling] | None] = ContextVar("fdrn_recycled", default=None)
+
+
+class FDRNModel(nn.Module):
+    """The FDRN variant of a stock network; build it with `fdrn_adapter.wrap`.
+
+    A drop-in for the host: `model(image, points)`, `with_prev_mask`, `with_aux_output`, `_config`
+    and every other attribute of the host answer as before. Without features it encodes each crop
+    itself; inside `with model.recycling(features, rois):` it recycles.
+
+    Args:
+        host: the stock network, changed in place, or its `_config`, from which it is built (this
+            is how the stock `load_is_model` rebuilds an FDRN model).
+        b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low,
+            use_high, freeze_encoder, encoder_max_side: see `wrap`.
+        encoder_source: where F1's weights came from, for `repr`.
+        **host_kwargs: passed to the host's class when it is built from its config.
+    """
+
+    is_fdrn = True
+
+    def __init__(
+        self,
+        host: nn.Module | dict[str, Any] | None = None,
+        b_low: int | None = None,
+        b_high: int | None = None,
+        b_low_tilde: int | None = None,
+        b_high_tilde: int | None = None,
+        encoder: str = "hrnet18",
+        init: str = "identity",
+        decouple_clicks: bool = True,
+        use_low: bool = True,
+        use_high: bool = True,
+        freeze_encoder: bool = False,
+        encoder_max_side: int = MAX_SIDE,
+        encoder_source: str = "random",
+        **host_kwargs: Any,
+    ):
+        super().__init__()
+        if isinstance(host, dict):
+            host = hosts.build_host(host, **host_kwargs)
+        info = hosts.describe_host(host)
+        if init not in INITS:
+            raise ValueError(f"init should be one of {INITS}, got {init!r}.")
+        blocks = _Blocks.check(
+            encoder, info, b_low, b_high, b_low_tilde, b_high_tilde, use_low, use_high
+        )
+        if decouple_clicks and info.missing_click_encoder:
+            raise hosts.UnsupportedHostError(
+                f"The clicks of this host cannot be decoupled: {info.missing_click_encoder}. Pass "
+                "decouple_clicks=False to graft the image encoder alone."
+            )
+        self.info, self.init, self.decouple_clicks = info, init, decouple_clicks
+        self.encoder_source = encoder_source
+        self._settings = dict(
+            blocks.settings, encoder=encoder, init=init, decouple_clicks=decouple_clicks,
+            use_low=use_low, use_high=use_high, freeze_encoder=freeze_encoder,
+            encoder_max_side=encoder_max_side,
+        )
+        # What `unwrap` puts back: module flags, and stock modules that are replaced below.
+        self._training_flags = {name: m.training for name, m in host.named_modules()}
+        self._replaced: dict[str, nn.Module] = {}
+
+        self.image_encoder = None
+        if use_low or use_high:
+            backbone = backbones.build_backbone(
+                encoder, host, info, blocks.low if use_low else None,
+                blocks.high if use_high else None,
+            )
+            self.image_encoder = build_encoder(
+                backbone, encoder, host.normalization, encoder_max_side, freeze_encoder
+            )
+        self.sfi, self.tfi = self._integrations(host, use_low, use_high)
+        self.host = host
+        self._inject(blocks)
+        if decouple_clicks:
+            self._decouple_clicks()
+        reference = next(host.parameters())
+        self.to(device=reference.device, dtype=reference.dtype)
+        flags = self._training_flags
+        self.train(host.training)
+        for name, module in host.named_modules():
+            module.training = flags.get(name, module.training)
+
+    # -- grafting ------------------------------------------------------------------------------
+
+    def _integrations(self, host: nn.Module, use_low: bool, use_high: bool):
+        identity, info = self.init == "identity", self.info
+        norm = getattr(host.feature_extractor, "norm_layer", nn.BatchNorm2d)
+        sfi = SemanticFeatureIntegration(info.high_channels, identity, norm) if use_high else None
+        tfi = None
+        if use_low:
+            extra = self.image_encoder.low_channels
+            tfi = TextureFeatureIntegration(info.low_channels, extra, identity, norm)
+        return sfi, tfi
+
+    def _inject(self, blocks: "_Blocks") -> None:
+        stage = self.host.feature_extractor.stage3
+        if self.tfi is not None:
+            hook = Injection(self.tfi, LOW, hosts.LOW_BRANCH, Grid(hosts.LOW_STRIDE))
+            stage[blocks.low_tilde].register_forward_hook(hook)
+        if self.sfi is not None:
+            hook = Injection(self.sfi, HIGH, hosts.HIGH_BRANCH, Grid(hosts.HIGH_STRIDE))
+            stage[blocks.high_tilde].register_forward_hook(hook)
+
+    def _decouple_clicks(self) -> None:
+        host = self.host
+        self._replaced = {"dist_maps": host.dist_maps, "maps_transform": host.maps_transform}
+        host.dist_maps = DecoupledClickMaps(host.dist_maps)
+        host.maps_transform = DecoupledClickEncoder(
+            host.maps_transform,
+            self.info.click_channels,
+            use_disks=bool(getattr(host.dist_maps.host_maps, "use_disks", True)),
+            identity=self.init == "identity",
+        )
+
+    def release_host(self) -> nn.Module:
+        """Undo the grafting and return the host; this model is of no use afterwards."""
+        host = self.host
+        for module, key, _ in injections(host):
+            del module._forward_hooks[key]
+        reference = next(host.parameters())
+        for name, module in self._replaced.items():
+            setattr(host, name, module.to(reference.device, reference.dtype))
+        for name, module in host.named_modules():
+            module.training = self._training_flags.get(name, module.training)
+        del self.host
+        return host
+
+    # -- use -----------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
+        """Predict, exactly as the host does (eq. 1).
+
+        Args:
+            image: (B, 3 or 4, H, W): RGB in [0, 1], un-normalised, and the previous mask where
+                the host takes one.
+            points: (B, 2N, 3) rows of (row, col, order) on the crop, N positive then N negative,
+                rows of -1 are padding.
+
+        Returns:
+            the host's outputs: "instances" (B, 1, H, W) logits and whatever else it returns.
+        """
+        self._check_inputs(image, points)
+        crop_size = tuple(image.shape[-2:])
+        recycling = (_recycled.get() or {}).get(id(self))
+        if recycling is None and self.image_encoder is not None:
+            rows, cols = crop_size
+            whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
+            recycling = recycle(self.image_encoder(image[:, :3]), whole)
+        elif recycling is not None and recycling.batch != len(image):
+            raise FeatureMismatchError(
+                f"recycling() was given {recycling.batch} rois, and a batch of {len(image)} crops "
+                "came. Pass one roi for each crop."
+            )
+        token = current_call.set(Call(recycling, crop_size))
+        try:
+            return self.host(image, points)
+        finally:
+            current_call.reset(token)
+
+    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+        """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], un-normalised, at its own resolution.
+            max_side: cap of the longest side in pixels instead of the model's own
+                (`encoder_max_side`).
+
+        Raises:
+            ValueError: another shape, dtype or range.
+        """
+        _check_image(image, 3, self._dtype, "encode_image takes the image without previous mask")
+        low, high = torch.aminmax(image)
+        if low < -0.01 or high > 1.01:
+            raise ValueError(
+                f"encode_image takes un-normalised RGB in [0, 1]; values run from {low:.3g} to "
+                f"{high:.3g}. Divide 8-bit images by 255 and do not normalise: the model does."
+            )
+        if self.image_encoder is None:
+            size = tuple(image.shape[-2:])
+            return ImageFeatures({}, {}, size, size, "none", batch=len(image))
+        return self.image_encoder(image, max_side)
+
+    @contextmanager
+    def recycling(
+        self,
+        features: ImageFeatures | Sequence[ImageFeatures],
+        rois: Tensor | Sequence[Sequence[float]],
+        image_index: Sequence[int] | None = None,
+    ) -> Iterator[Recycling]:
+        """Let `model(crops, points)` use features encoded before, in this thread and context.
+
+        Args:
+            features: from this model's `encode_image`: a batch of images of one size, or a list of
+                encodings of any sizes.
+            rois: (B, 4) rmin, rmax, cmin, cmax, inclusive, in image pixels: where each crop was
+                cut. The crops may have any size.
+            image_index: (B,) the image of each roi; default one roi per image in order, or all
+                on the one image.
+
+        Raises:
+            ValueError: rois that are empty or outside their image.
+            FeatureMismatchError: features of another model, or a number that does not fit.
+        """
+        for part in [features] if isinstance(features, ImageFeatures) else features:
+            self._check_features(part)
+        placed = recycle(features, rois, image_index)
+        token = _recycled.set({**(_recycled.get() or {}), id(self): placed})
+        try:
+            yield placed
+        finally:
+            _recycled.reset(token)
+
+    # -- checks --------------------------------------------------------------------------------
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.host.parameters()).dtype
+
+    def _check_inputs(self, image: Tensor, points: Tensor) -> None:
+        channels = 3 + bool(self.host.with_prev_mask)
+        what = "RGB and the previous mask" if channels == 4 else "RGB"
+        remedy = (
+            f"this model takes {what}"
+            + (": torch.cat([image, prev_mask], dim=1), zeros at the first click" * (channels == 4))
+        )
+        _check_image(image, channels, self._dtype, remedy)
+        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] % 2 or not points.shape[1]:
+            raise ValueError(
+                f"points should have the shape (B, 2N, 3), rows of (row, col, order), N positive "
+                f"then N negative; got {tuple(points.shape)}."
+            )
+        if len(points) != len(image):
+            raise ValueError(f"{len(image)} images but points for {len(points)}.")
+
+    def _check_features(self, features: ImageFeatures) -> None:
+        if not isinstance(features, ImageFeatures):
+            raise FeatureMismatchError(
+                "features should come from model.encode_image(image), got "
+                f"{type(features).__name__}."
+            )
+        if self.image_encoder is None:
+            return
+        mine = self.image_encoder.architecture
+        if features.architecture != mine:
+            raise FeatureMismatchError(
+                f"These features come from another image encoder: {features.architecture}, this "
+                f"model has {mine}. Call encode_image of this model."
+            )
+        weights = self.image_encoder.fingerprint() if features.weights else ""
+        if features.weights != weights:
+            raise FeatureMismatchError(
+                "These features come from the same kind of image encoder with other weights "
+                f"({features.weights}, this model has {weights}). Encode the image again with "
+                "this model."
+            )
+        device = next(self.host.parameters()).device
+        where = next(iter(features.maps.values())).device
+        if where != device:
+            raise FeatureMismatchError(
+                f"The features are on {where}, the model on {device}: features.to('{device}')."
+            )
+
+    # -- being a drop-in -----------------------------------------------------------------------
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What the stock code stores in checkpoints and rebuilds the model from."""
+        values = {
+            "host": self.host._config, **self._settings, "encoder_source": self.encoder_source,
+        }
+        return {
+            "class": "fdrn_adapter.model.FDRNModel",
+            "params": {
+                name: {"type": "builtin", "value": value, "specified": True}
+                for name, value in values.items()
+            },
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            host = self.__dict__.get("_modules", {}).get("host")
+            if host is None or name.startswith("__"):
+                raise
+            return getattr(host, name)
+
+    def extra_repr(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in self._settings.items())
+        return f"host={self.info.name}, {settings}, encoder_weights={self.encoder_source!r}"
+
+
+class _Blocks:
+    """Checked block indices: F1's b_low, b_high and F2's b_low_tilde, b_high_tilde."""
+
+    def __init__(self, low: int, high: int, low_tilde: int, high_tilde: int):
+        self.low, self.high = low, high
+        self.low_tilde, self.high_tilde = low_tilde, high_tilde
+
+    @property
+    def settings(self) -> dict[str, int]:
+        return {
+            "b_low": self.low, "b_high": self.high,
+            "b_low_tilde": self.low_tilde, "b_high_tilde": self.high_tilde,
+        }
+
+    @classmethod
+    def check(
+        cls, encoder: str, info: hosts.HostInfo, b_low, b_high, b_low_tilde, b_high_tilde,
+        use_low: bool, use_high: bool,
+    ) -> "_Blocks":
+        """Fill in the defaults (b the last, b~ = min(b, last of the host)) and refuse the rest."""
+        if not isinstance(encoder, str):
+            raise ValueError(
+                f"encoder should be a name, got {encoder!r}. Allowed: "
+                f"{backbones.encoder_names()}."
+            )
+        last = backbones.num_blocks(encoder) - 1
+        last_tilde = info.num_modules - 1
+        # timm backbones have one map per stride and nothing to index in the host.
+        follow = last if not encoder.startswith(backbones.TIMM_PREFIX) else last_tilde
+        where = f"the image encoder {encoder!r}"
+        low = _block("b_low", b_low, last, last, where)
+        high = _block("b_high", b_high, last, last, where)
+        host = "the host's stage 3"
+        low_tilde = _block(
+            "b_low_tilde", b_low_tilde, min(low if follow == last else follow, last_tilde),
+            last_tilde, host,
+        )
+        high_tilde = _block(
+            "b_high_tilde", b_high_tilde, min(high if follow == last else follow, last_tilde),
+            last_tilde, host,
+        )
+        if use_low and use_high:
+            for a, b, names in (
+                (low, high, ("b_low", "b_high")),
+                (low_tilde, high_tilde, ("b_low_tilde", "b_high_tilde")),
+            ):
+                if b < a:
+                    raise ValueError(
+                        f"{names[1]}={b} < {names[0]}={a}: high-level features come from the "
+                        f"deeper block (Sec. 4.1). Choose {names[1]} in {a}..{last} or lower "
+                        f"{names[0]} to at most {b}."
+                    )
+        return cls(low, high, low_tilde, high_tilde)
+
+
+def _block(name: str, value: int | None, default: int, last: int, where: str) -> int:
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
+        raise ValueError(
+            f"{name}={value!r} is out of range: {where} has blocks 0..{last} (an int, or None for "
+            f"{default})."
+        )
+    return value
+
+
+def _check_image(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) -> None:
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"The image should have the shape (B, {channels}, H, W), got {got}; {remedy}."
+        )
+    if image.dtype != dtype:
+        raise ValueError(
+            f"The image has dtype {image.dtype}, the model {dtype}. Pass RGB in [0, 1]: "
+            "image.float() / 255 for 8-bit images, image.to(dtype) otherwise."
+        )
+
+
+def fdrn_parameters() -> list[str]:
+    """Names of the options that make an FDRN out of a host (for zoo files and messages)."""
+    names = list(inspect.signature(FDRNModel.__init__).parameters)
+    return [n for n in names if n not in ("self", "host", "host_kwargs", "encoder_source")]

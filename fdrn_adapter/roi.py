@@ -1,0 +1,145 @@
+"""Where a cell of the host's feature map lies in the image encoder's feature map.
+
+Three frames are chained, each by a linear map per axis (rows and columns on their own, since fixed
+crops are anisotropic):
+
+    host cell i  ->  crop pixel s*i + o  ->  image pixel rmin + y*(rmax-rmin)/(h-1)
+                 ->  encoder input pixel  ->  encoder cell (pixel - offset) / stride
+
+A stack of 3x3 stride-2 padding-1 convolutions puts cell j on pixel s*j, not on (j+0.5)*s-0.5: at
+stride 16 the usual reading of ROI Align is half a cell, 8 pixels, off. The stock code cuts crops
+out of inclusive rois and resizes them with align_corners=True, hence the (h-1).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import roi_align
+
+# Bins are shrunk by this share so that rounding cannot turn a bin of one cell into two samples.
+_SHRINK = 1e-5
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A feature map's place on the pixels of its network's input: cell j is on stride*j + offset.
+
+    Attributes:
+        stride: pixels between neighbouring cells.
+        offset_rc: pixel (row, col) of the first cell; 0 for a padding-1 stack of 3x3 convolutions.
+    """
+
+    stride: float
+    offset_rc: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a batch of crops lies in its images.
+
+    Attributes:
+        rois: (B, 4) float64 on the CPU: rmin, rmax, cmin, cmax, inclusive, in image pixels.
+        image_size: (B, 2) float64, rows and columns of the image of each roi.
+        input_size: (B, 2) float64, rows and columns the image encoder was given.
+        crop_size: rows and columns of the crop the host is given.
+    """
+
+    rois: Tensor
+    image_size: Tensor
+    input_size: Tensor
+    crop_size: tuple[int, int]
+
+    def cells(self, host: Grid, encoder: Grid, axis: int) -> tuple[Tensor, Tensor]:
+        """Host cell i of `axis` (0 rows, 1 columns) lies on encoder cell start + i*step, (B,)."""
+        first, last = self.rois[:, 2 * axis], self.rois[:, 2 * axis + 1]
+        image_per_crop = (last - first) / max(self.crop_size[axis] - 1, 1)
+        # The encoder's input is the image, resized the half-pixel way when it is too large.
+        input_per_image = self.input_size[:, axis] / self.image_size[:, axis]
+        image_px = first + host.offset_rc[axis] * image_per_crop
+        input_px = (image_px + 0.5) * input_per_image - 0.5
+        start = (input_px - encoder.offset_rc[axis]) / encoder.stride
+        step = host.stride * image_per_crop * input_per_image / encoder.stride
+        return start, step
+
+
+def align(
+    feature: Tensor,
+    map_index: Tensor,
+    placement: Placement,
+    encoder: Grid,
+    host: Grid,
+    out_size: tuple[int, int],
+) -> Tensor:
+    """Sample encoder features on the cells of the host's map (ROI Align, Sec. 3.3.1).
+
+    Where a host cell covers several encoder cells, they are averaged over its bin; past the border
+    the nearest cell stands in.
+
+    Args:
+        feature: (N, C, H, W) maps of the image encoder.
+        map_index: (B,) which of the N maps each roi is on.
+        placement: the B rois and their frames.
+        encoder: grid of `feature` on the encoder's input.
+        host: grid of the host's map on the crop.
+        out_size: rows and columns of the host's map.
+
+    Returns:
+        (B, C, *out_size).
+    """
+    start_step = [placement.cells(host, encoder, axis) for axis in (0, 1)]
+    pads = [
+        _overhang(start, step, n_out, n_in)
+        for (start, step), n_out, n_in in zip(start_step, out_size, feature.shape[-2:], strict=True)
+    ]
+    boxes = [map_index.double()]
+    for axis in (1, 0):  # torchvision wants (index, x1, y1, x2, y2)
+        start, step = start_step[axis]
+        bin_size = step.clamp(min=1e-3) * (1 - _SHRINK)
+        centre = start + step * (out_size[axis] - 1) / 2 + pads[axis][0]
+        half = bin_size * out_size[axis] / 2
+        boxes += [centre - half + 0.5, centre + half + 0.5]
+    index, x1, x2, y1, y2 = boxes
+    if feature.dtype in (torch.float16, torch.bfloat16) and feature.device.type == "cpu":
+        feature = feature.float()  # torchvision's CPU kernel knows float and double only
+    rois = torch.stack([index, x1, y1, x2, y2], dim=1).to(feature)
+    (top, bottom), (left, right) = pads
+    if top or bottom or left or right:
+        feature = F.pad(feature, (left, right, top, bottom), mode="replicate")
+    return roi_align(feature, rois, out_size, spatial_scale=1.0, sampling_ratio=0, aligned=True)
+
+
+def _overhang(start: Tensor, step: Tensor, n_out: int, n_in: int) -> tuple[int, int]:
+    """Cells that bins reach past a map of n_in cells, before and after.
+
+    torchvision clamps samples within [-1, n_in] to the border and returns 0 beyond; the map is
+    padded by what is beyond.
+    """
+    samples = step.clamp(min=1e-3).ceil()
+    reach = step / 2 * (1 - 1 / samples)
+    before = -1 - (start - reach).min().item()
+    after = (start + step * (n_out - 1) + reach).max().item() - n_in
+    return tuple(max(0, math.ceil(v + 1e-3)) if v > -1e-3 else 0 for v in (before, after))
+
+
+def check_rois(rois: Tensor, image_size: tuple[int, int]) -> None:
+    """Refuse rois that are empty or reach out of an image of image_size (rows, columns).
+
+    Raises:
+        ValueError: with the first bad roi and the range allowed.
+    """
+    rows, cols = image_size
+    for i, (rmin, rmax, cmin, cmax) in enumerate(rois.tolist()):
+        if rmax < rmin or cmax < cmin:
+            raise ValueError(
+                f"rois[{i}] = ({rmin:g}, {rmax:g}, {cmin:g}, {cmax:g}) is empty. The order is "
+                "rmin, rmax, cmin, cmax, inclusive, with rmin <= rmax and cmin <= cmax."
+            )
+        if rmin < 0 or cmin < 0 or rmax > rows - 1 or cmax > cols - 1:
+            raise ValueError(
+                f"rois[{i}] = ({rmin:g}, {rmax:g}, {cmin:g}, {cmax:g}) reaches out of the image "
+                f"of {rows} rows and {cols} columns: rows run from 0 to {rows - 1}, columns from "
+                f"0 to {cols - 1}, both inclusive. Clamp the roi before cropping."
+            )

@@ -1,0 +1,129 @@
+"""The one verb of the package, and its exact undo."""
+
+import logging
+from pathlib import Path
+
+from torch import nn
+
+from fdrn_adapter.encoder import MAX_SIDE
+from fdrn_adapter.hosts import copy_network, describe_host
+from fdrn_adapter.model import FDRNModel
+from fdrn_adapter.taps import injections
+
+logger = logging.getLogger(__name__)
+
+
+def wrap(
+    host: nn.Module,
+    b_low: int | None = None,
+    b_high: int | None = None,
+    b_low_tilde: int | None = None,
+    b_high_tilde: int | None = None,
+    encoder: str = "hrnet18",
+    init: str = "identity",
+    decouple_clicks: bool = True,
+    use_low: bool = True,
+    use_high: bool = True,
+    freeze_encoder: bool = False,
+    copy: bool = True,
+    encoder_weights: str | Path | None = None,
+    encoder_max_side: int = MAX_SIDE,
+) -> FDRNModel:
+    """Turn a stock RITM network into its FDRN variant (Sec. 3.2 and 3.3).
+
+    With `init="identity"` the result computes what the host computes until it is trained: unlike
+    in the paper, shortcuts select the host's features, the last norms of the residuals are zero,
+    and the host's click encoder stays in a sum with the decoupled one. `init="paper"` builds the
+    paper's modules as they stand, for training from ImageNet weights.
+
+    Args:
+        host: an HRNetModel (HRNet-18s, 18 or 32) of RITM or ritm-annotation.
+        b_low, b_high: modules of the image encoder's third stage that f_low (stride 4) and f_high
+            (stride 16) are read from, b_low <= b_high; None for the last (3 for hrnet18, 2 for
+            hrnet18s). Table 6.
+        b_low_tilde, b_high_tilde: modules of the host's third stage they enter; None for
+            min(b, last).
+        encoder: "hrnet18", "hrnet18s" (built from the host's own code base) or "timm:<name>".
+        init: "identity" or "paper".
+        decouple_clicks: encode the current click apart from the history (Table 7).
+        use_low, use_high: recycle f_low, f_high (Table 5).
+        freeze_encoder: never train F1's backbone, batch-norm statistics included; its two views
+            are adapter parts and stay trainable.
+        copy: deep-copy the host, which then stays as it is; False grafts onto the passed one,
+            until `unwrap`.
+        encoder_weights: file of weights for F1's backbone (read with weights_only=True), or
+            "pretrained" for timm's own. Default: the host's weights where every shape matches
+            (same family, width and depth), else random; `repr(model)` tells.
+        encoder_max_side: F1 sees larger images shrunk to this longest side, pixels.
+
+    Returns:
+        the model, in the host's training mode, on its device and in its dtype.
+
+    Raises:
+        ValueError: an option out of range, or a host that is wrapped already.
+        UnsupportedHostError: the network lacks something FDRN needs (a ValueError).
+    """
+    if isinstance(host, FDRNModel) or (isinstance(host, nn.Module) and injections(host)):
+        raise ValueError(
+            "This network is wrapped already. Take the stock network back with "
+            "fdrn_adapter.unwrap(model) and wrap that."
+        )
+    describe_host(host)  # refuse before copying
+    model = FDRNModel(
+        copy_network(host) if copy else host,
+        b_low=b_low,
+        b_high=b_high,
+        b_low_tilde=b_low_tilde,
+        b_high_tilde=b_high_tilde,
+        encoder=encoder,
+        init=init,
+        decouple_clicks=decouple_clicks,
+        use_low=use_low,
+        use_high=use_high,
+        freeze_encoder=freeze_encoder,
+        encoder_max_side=encoder_max_side,
+    )
+    if model.image_encoder is not None:
+        model.encoder_source = _start_encoder(model, encoder_weights)
+    elif encoder_weights is not None:
+        raise ValueError("encoder_weights without an encoder: set use_low or use_high.")
+    return model
+
+
+def unwrap(model: FDRNModel) -> nn.Module:
+    """Give the host back with its outputs, state_dict keys, hooks and training flags as they were.
+
+    Works in place: the FDRN model cannot be used afterwards. Training of the wrapped network that
+    changed the host's weights stays; with init="paper" the host's own click encoder, which took no
+    part, comes back as it was when wrapped.
+
+    Raises:
+        ValueError: not an FDRN model.
+    """
+    if not isinstance(model, FDRNModel):
+        raise ValueError(
+            f"unwrap() takes the model that fdrn_adapter.wrap returned, got {type(model).__name__}."
+        )
+    if "host" not in model._modules:
+        raise ValueError("This model was unwrapped before; wrap the host again.")
+    return model.release_host()
+
+
+def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
+    """Load F1's first weights and say which."""
+    from fdrn_adapter.checkpoint import read_weights
+
+    encoder, host_backbone = model.image_encoder, model.host.feature_extractor
+    if weights == "pretrained":
+        encoder.load_pretrained()
+        source = "timm pretrained"
+    elif weights is not None:
+        encoder.load_from_file(read_weights(weights), str(weights))
+        source = Path(weights).name
+    elif encoder.load_from_host(host_backbone):
+        source = "host"
+    else:
+        logger.info("No weights of the host fit the image encoder: it starts at random.")
+        return "random"
+    encoder.train_like(host_backbone)
+    return source
