@@ -11,6 +11,7 @@ from fdrn_adapter.checkpoint import load, save
 from fdrn_adapter.errors import CheckpointError, FeatureMismatchError, UnsupportedHostError
 from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.model import FDRNModel
+from fdrn_adapter.session import InteractiveSession
 from fdrn_adapter.wrap import unwrap, wrap
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "FDRNModel",
     "FeatureMismatchError",
     "ImageFeatures",
+    "InteractiveSession",
     "UnsupportedHostError",
     "load",
     "save",

@@ -1,0 +1,145 @@
+"""The stock predictor, recycling: same pipeline, but F1 runs once per image.
+
+The pipeline itself (zoom-in, longest-side limit, flip, click limit, previous mask, states) is the
+stock code's, through inheritance. Added here: which region of the image the crop shows, and the
+features to go with it.
+"""
+
+import functools
+import importlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fdrn_adapter.feature_cache import FeatureCache, cache_of, content_key, encode_cached
+from fdrn_adapter.features import ImageFeatures
+
+
+class RecyclingMixin:
+    """What a stock predictor needs to recycle features; mixed in by `recycling_class`."""
+
+    def __init__(
+        self, model: Any, device: Any, *args: Any, feature_cache: FeatureCache | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(model, device, *args, **kwargs)
+        self._cache = feature_cache
+        self._content: str | None = None
+        self._own: dict[bool, ImageFeatures] = {}
+        self._roi: tuple[int, int, int, int] | None = None
+
+    def set_input_image(self, image: np.ndarray, features: ImageFeatures | None = None) -> None:
+        """Take an image (H, W, 3), as the stock predictor does, and encode it unless it is known.
+
+        The same content again, also from another predictor of the model, keeps its features: the
+        stock demo sets the image anew for every object.
+
+        Args:
+            image: as in the stock code.
+            features: of this image, encoded before.
+        """
+        super().set_input_image(image)
+        content = content_key(np.asarray(image))
+        if content != self._content:
+            self._content, self._own = content, {}
+        if features is not None:
+            self.use_features(features)
+        self.image_features(mirrored=False)
+        if self.with_flip:
+            self.image_features(mirrored=True)
+
+    def image_features(self, mirrored: bool = False) -> ImageFeatures:
+        """Features of the current image, or of its mirror image.
+
+        Raises:
+            RuntimeError: no image was set.
+        """
+        if self.original_image is None:
+            raise RuntimeError("No image yet: call set_input_image(image) first.")
+        if mirrored in self._own:
+            return self._own[mirrored]
+        cache = self._cache if self._cache is not None else cache_of(self.net)
+        return encode_cached(self.net, self.original_image, self._content, mirrored, cache)
+
+    def use_features(self, features: ImageFeatures, mirrored: bool = False) -> None:
+        """Use features that were encoded elsewhere for the current image."""
+        self._own[mirrored] = features
+
+    def apply_transforms(self, image_nd: Tensor, clicks_lists: list) -> tuple:
+        """The stock loop; remembers which region of the image the zoom-in cut out."""
+        rows, cols = image_nd.shape[2:]
+        self._roi = (0, rows - 1, 0, cols - 1)
+        is_image_changed = False
+        for transform in self.transforms:
+            before = image_nd
+            image_nd, clicks_lists = transform.transform(image_nd, clicks_lists)
+            is_image_changed |= transform.image_changed
+            # The zoom-in passes the image through untouched until it has something to zoom to.
+            # Other transforms resize or mirror the whole crop and move no border.
+            if transform is self.zoom_in and image_nd is not before:
+                self._roi = tuple(int(v) for v in transform._object_roi)
+        return image_nd, clicks_lists, is_image_changed
+
+    def _get_prediction(self, image_nd: Tensor, clicks_lists: list, is_image_changed: bool):
+        rmin, rmax, cmin, cmax = self._roi
+        features, rois = [self.image_features()], [self._roi]
+        if self.with_flip:
+            last = self.original_image.shape[3] - 1
+            features.append(self.image_features(mirrored=True))
+            rois.append((rmin, rmax, last - cmax, last - cmin))
+        with self.net.recycling(features, rois):
+            return super()._get_prediction(image_nd, clicks_lists, is_image_changed)
+
+
+@functools.cache
+def recycling_class(base: type) -> type:
+    """A subclass of a stock `BasePredictor` that recycles image features."""
+    for name in ("apply_transforms", "_get_prediction", "set_input_image"):
+        if not callable(getattr(base, name, None)):
+            raise ValueError(
+                f"{base.__module__}.{base.__name__} has no method {name}; expected the "
+                "BasePredictor of RITM or ritm-annotation."
+            )
+    return type(f"Recycling{base.__name__}", (RecyclingMixin, base), {})
+
+
+def recycling_predictor_for(base: type, net: nn.Module, device: Any, **kwargs: Any) -> Any:
+    """The recycling counterpart of `base(net, device, **kwargs)` for an FDRN model.
+
+    Args:
+        base: the stock predictor class.
+        net: an FDRN model.
+        device: as in the stock code.
+        **kwargs: as in the stock code (zoom_in, with_flip, max_size, net_clicks_limit ...), and
+            `feature_cache`, a FeatureCache; by default one is shared by all predictors of the
+            model.
+    """
+    return recycling_class(base)(net, device, **kwargs)
+
+
+def stock_predictor(
+    model: nn.Module, package: str, device: Any, zoom_in: dict[str, Any] | None, flip: bool,
+    feature_cache: FeatureCache | None = None,
+) -> Any:
+    """A stock predictor for any supported network, recycling where the network is an FDRN.
+
+    Args:
+        model: FDRN model or stock network.
+        package: the code base's package, "isegm" or "ritm_annotation".
+        device: where the model is.
+        zoom_in: arguments of the stock ZoomIn, or None for none.
+        flip: average with the prediction for the mirrored image (doubles the cost).
+        feature_cache: see `recycling_predictor_for`.
+    """
+    base = importlib.import_module(f"{package}.inference.predictors.base").BasePredictor
+    transforms = importlib.import_module(f"{package}.inference.transforms")
+    options = {
+        "zoom_in": None if zoom_in is None else transforms.ZoomIn(**zoom_in), "with_flip": flip,
+    }
+    if getattr(model, "is_fdrn", False):
+        return recycling_predictor_for(
+            base, model, device, feature_cache=feature_cache, **options
+        )
+    return base(model, torch.device(device), **options)
