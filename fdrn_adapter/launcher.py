@@ -180,6 +180,21 @@ def run_script(script: Path, arguments: list[str], root: Path) -> int:
     return 0
 
 
+def show_warnings() -> None:
+    """Print what our library logs; the root logger is left to the script.
+
+    Stock code asks for a logger called "root", which since Python 3.9 *is* the root logger, and
+    adds its own handler: a handler of ours there would print every line twice.
+    """
+    ours = logging.getLogger(__package__ or "fdrn_adapter")
+    if not ours.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("fdrn run: %(message)s"))
+        ours.addHandler(handler)
+        ours.setLevel(logging.WARNING)
+        ours.propagate = False
+
+
 def exit_code(stop: SystemExit) -> int:
     """The process exit code that Python derives from a SystemExit."""
     if stop.code is None:
@@ -192,7 +207,7 @@ def exit_code(stop: SystemExit) -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Run the script; returns its exit code, 2 for wrong arguments, 130 after Ctrl-C."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    show_warnings()
     here = Path.cwd()
     try:
         root = codebase.locate(args.codebase)

@@ -15,6 +15,7 @@ from . import (
     numpy_aliases,
     pillow_filters,
     resize_state,
+    small_objects,
     torch_load,
     training_warnings,
     vis_folder,
@@ -26,6 +27,7 @@ MODULES = (
     albumentations_transforms,
     dataset_errors,  # before the seeds, which wrap another method of the same class
     albumentations_seeds,
+    small_objects,
     missing_imports,
     meshgrid,
     cpu_dist_maps,

@@ -149,9 +149,11 @@ class PatchSet:
         try:
             detail = patch.apply(module)
             outcome = (APPLIED, detail or "")
-        except CannotApply as error:
-            outcome = (CANNOT_APPLY, str(error))
-            logger.warning("patch %s cannot apply to %s: %s", patch.name, module.__name__, error)
+        except Exception as error:
+            # A patch that fails in a way it did not foresee must not break the user's import.
+            text = str(error) if isinstance(error, CannotApply) else repr(error)
+            outcome = (CANNOT_APPLY, text)
+            logger.warning("patch %s cannot apply to %s: %s", patch.name, module.__name__, text)
         with self._lock:
             self._record[patch.name][module.__name__] = outcome
 

@@ -1,4 +1,4 @@
-"""Libraries that FocalClick's modules import and hardly use: mmcv, timm, IPython, attr.
+"""Libraries that FocalClick's modules import and hardly use: mmcv, timm, IPython, attr, termcolor.
 
 While such a module is loaded, the import finds a stand-in with the few names it asks for. What is
 really used is a real implementation: `ConvModule` with mmcv's parameter names (`conv`, `bn`,
@@ -103,6 +103,11 @@ def embed(*args, **kwargs):
     raise RuntimeError("IPython is not installed, there is no shell to embed: pip install ipython")
 
 
+def cprint(text="", color=None, on_color=None, attrs=None, **kwargs) -> None:
+    """termcolor.cprint without the colour."""
+    print(text, **kwargs)
+
+
 def installed(name: str) -> bool:
     """Whether the library can be found; it is not imported."""
     try:
@@ -119,6 +124,8 @@ def make_stand_ins(library: str) -> tuple[ModuleType, ...]:
         return stand_in("mmcv"), stand_in("mmcv.cnn", **names)
     if library == "IPython":
         return (stand_in("IPython", embed=embed),)
+    if library == "termcolor":
+        return (stand_in("termcolor", cprint=cprint),)
     if library == "attr":
         return (stand_in("attr"),)
     layers = {"DropPath": DropPath, "to_2tuple": to_2tuple,
@@ -195,5 +202,10 @@ PATCHES = (
     MissingImport(
         "attr_import", "attr", ("isegm.model.modeling.segformer.segformer_head",),
         "an import that nothing uses", "never a dependency of the code base",
+    ),
+    MissingImport(
+        "termcolor_import", "termcolor", ("isegm.model.modeling.cdnet.FDM",),
+        "an import that nothing uses, in a module that every experiment file loads",
+        "never a dependency of the code base",
     ),
 )
