@@ -212,8 +212,8 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
     root = _importable_root(code_bases.PACKAGE)
     if root is not None and _serves(code_bases.kind_of(root), entry):
         return code_bases.activate(root).package
-    if entry.code_base == "ritm" and importlib.util.find_spec("ritm_annotation") is not None:
-        return "ritm_annotation"
+    if entry.code_base == "ritm" and _importable_root("ritm_annotation") is not None:
+        return code_bases.activate("ritm_annotation").package
     raise NoCodeBaseError(_no_code_base(entry))
 
 

@@ -1,0 +1,103 @@
+"""`fdrn`: the command line. A subcommand's module is imported when it is asked for."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+INTERRUPTED = 130  # what shells report for a process that SIGINT ended
+
+# name -> (module with add_arguments(parser) and main(args) -> exit code, one line of help)
+COMMANDS = {
+    "demo": (
+        "fdrn_adapter.demo",
+        "stock RITM and FDRN side by side on a photograph: times, masks, plots",
+    ),
+    "complexity": (
+        "fdrn_adapter.complexity",
+        "parameters and multiply-adds beside the paper's Table 2",
+    ),
+    "zoo": ("fdrn_adapter.zoo", "list the variants that can be built by name"),
+    "run": ("fdrn_adapter.launcher", "run a stock script of a checkout on current libraries"),
+    "doctor": ("fdrn_adapter.doctor", "show what a checkout needs patched, and whether it works"),
+}
+# Errors in a user's script keep their traceback; `fdrn run` reports its own ones itself.
+REPORTS_ITSELF = ("run",)
+
+EPILOG = """\
+Examples:
+  fdrn demo                           on a bundled photograph, writes fdrn_demo/
+  fdrn complexity --models H2-hrnet18s
+  fdrn run --codebase ritm demo.py --checkpoint=model.pth --cpu
+
+`fdrn COMMAND --help` explains each.
+"""
+
+
+def make_parser(command: str | None) -> argparse.ArgumentParser:
+    """The parser; only `command` gets its arguments, since that imports its module."""
+    parser = argparse.ArgumentParser(
+        prog="fdrn",
+        description="FDRN variants of stock RITM networks: encode the image once, recycle its "
+        "features for every click.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    parser.add_argument("--debug", action="store_true",
+                        help="show the traceback of an error; goes before the command")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, (module, text) in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=text)
+        if name == command:
+            importlib.import_module(module).add_arguments(sub)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line.
+
+    Args:
+        argv: arguments without the program's name; those of the process by default.
+
+    Returns:
+        the exit code: 0, 2 for an error that the user can mend, 130 after Ctrl-C.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    words = [word for word in argv if not word.startswith("-")]
+    command = words[0] if words and words[0] in COMMANDS else None
+    debug = "--debug" in argv[: argv.index(command)] if command else False
+    try:
+        parser = make_parser(command)
+        args = parser.parse_args(argv)
+        if args.version:
+            return print_version()
+        if args.command is None:
+            parser.print_help(sys.stderr)
+            return 2
+        return importlib.import_module(COMMANDS[args.command][0]).main(args)
+    except KeyboardInterrupt:
+        print(f"\nfdrn {command or ''}".rstrip() + ": interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, RuntimeError, OSError) as error:
+        if debug or command in REPORTS_ITSELF:
+            raise
+        print(f"fdrn: error: {error}", file=sys.stderr)
+        return 2
+
+
+def print_version() -> int:
+    import torch
+
+    from fdrn_adapter import __version__
+
+    print(f"fdrn_adapter {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
