@@ -20,9 +20,14 @@ class Meshgrid(Patch):
     since = "torch 1.10"
 
     def needed(self) -> tuple[bool, str]:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            rows, _ = torch.meshgrid(torch.arange(2), torch.arange(3))
+        once = not torch.is_warn_always_enabled()
+        torch.set_warn_always(True)  # torch would warn only the first caller in the process
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                rows, _ = torch.meshgrid(torch.arange(2), torch.arange(3))
+        finally:
+            torch.set_warn_always(not once)
         if tuple(rows.shape) != (2, 3):
             return True, f"torch {torch.__version__} returns the grid in the other order"
         if any("indexing" in str(w.message) for w in caught):

@@ -11,7 +11,6 @@ user's own decision.
 from __future__ import annotations
 
 import collections
-import contextlib
 import pickle
 from types import ModuleType
 from typing import Any
@@ -47,10 +46,8 @@ def harmless_types() -> list[Any]:
     types += [(core.multiarray.scalar, "numpy.core.multiarray.scalar"),
               (core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct")]
     types += [type(np.dtype(code)) for code in "?bBhHiIlLqQefd"]
-    with contextlib.suppress(ImportError):
-        from easydict import EasyDict
-
-        types.append(EasyDict)
+    # torch fills no dict subclass but OrderedDict; its attributes are those of the EasyDict.
+    types.append((collections.OrderedDict, "easydict.EasyDict"))
     return types
 
 
