@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help(sys.stderr)
             return 2
-        return importlib.import_module(COMMANDS[args.command][0]).main(args)
+        code = importlib.import_module(COMMANDS[args.command][0]).main(args)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return code
     except KeyboardInterrupt:
         print(f"\nfdrn {command or ''}".rstrip() + ": interrupted", file=sys.stderr)
         return INTERRUPTED

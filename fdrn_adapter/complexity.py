@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fdrn_adapter import zoo
+from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.op_count import Count, count, parameters
 
 
@@ -51,21 +52,19 @@ def click_points(crop_size: tuple[int, int], clicks: int = 20) -> Tensor:
 
 @contextlib.contextmanager
 def click_on(
-    model: nn.Module, crop_size: tuple[int, int], encoder_input: tuple[int, int] | None
+    model: nn.Module, crop_size: tuple[int, int], features: ImageFeatures | None
 ) -> Iterator[Callable[[], object]]:
-    """A call of F2 on one crop of the whole frame, image features given, batch 1."""
+    """A call of a network on one crop of the whole frame, batch 1; `features` only for an FDRN."""
     generator = torch.Generator().manual_seed(0)
     crop = torch.rand(1, 4, *crop_size, generator=generator)
     crop = crop[:, : 3 + bool(model.with_prev_mask)]
     points = click_points(crop_size)
-    if encoder_input is None:
+    if features is None:
         yield lambda: model(crop, points)
         return
-    rows, cols = encoder_input
-    with torch.no_grad():
-        features = model.encode_image(torch.rand(1, 3, rows, cols, generator=generator))
-        with model.recycling(features, [[0, rows - 1, 0, cols - 1]]):
-            yield lambda: model(crop, points)
+    rows, cols = features.image_size
+    with model.recycling(features, [[0, rows - 1, 0, cols - 1]]):
+        yield lambda: model(crop, points)
 
 
 def measure(name: str, codebase: str | None = None) -> Complexity:
@@ -82,21 +81,23 @@ def measure(name: str, codebase: str | None = None) -> Complexity:
                 name, entry.title, entry.crop_size, None, None, parameters(model), None,
                 count(click), None, None,
             )
-    image = torch.zeros(1, 3, *entry.encoder_input)
-    encoder = count(lambda: model.image_encoder(image))
-    encoder_params, network_params, network = _mask_network(model, entry)
-    _, other_params, other = _mask_network(zoo.build(name, codebase, "identity", seed=0), entry)
+    encoder, network = _count_both(model, entry)
+    identity = zoo.build(name, codebase, "identity", seed=0)
+    encoder_params = parameters(model.image_encoder)
     return Complexity(
-        name, entry.title, entry.crop_size, entry.encoder_input, encoder_params, network_params,
-        encoder, network, other_params - network_params, other.layers - network.layers,
+        name, entry.title, entry.crop_size, entry.encoder_input, encoder_params,
+        parameters(model) - encoder_params, encoder, network,
+        identity_params=parameters(identity) - parameters(model),
+        identity_macs=_count_both(identity, entry)[1].layers - network.layers,
     )
 
 
-def _mask_network(model: nn.Module, entry: zoo.ZooEntry) -> tuple[int, int, Count]:
-    """Parameters of F1 and of F2, and the operations of F2."""
-    encoder = parameters(model.image_encoder)
-    with click_on(model, entry.crop_size, entry.encoder_input) as click:
-        return encoder, parameters(model) - encoder, count(click)
+def _count_both(model: nn.Module, entry: zoo.ZooEntry) -> tuple[Count, Count]:
+    """The operations of F1 and of F2."""
+    image, encoded = torch.rand(1, 3, *entry.encoder_input), []
+    encoder = count(lambda: encoded.append(model.image_encoder(image)))
+    with click_on(model, entry.crop_size, encoded[0]) as click:
+        return encoder, count(click)
 
 
 def table(results: list[Complexity]) -> str:

@@ -202,13 +202,14 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
     from fdrn_adapter import codebase as code_bases
 
     if codebase is not None:
-        active = code_bases.activate(codebase)
-        if not _serves(active.kind, entry):
+        installed = os.fspath(codebase) == "ritm_annotation"
+        kind = "ritm_annotation" if installed else code_bases.kind_of(code_bases.locate(codebase))
+        if not _serves(kind, entry):
             raise NoCodeBaseError(
                 f"{entry.name} is built from {_kind(entry)}, and {codebase} is a checkout of "
-                f"{active.kind}. Pass the folder of a {_kind(entry)} checkout to --codebase."
+                f"{kind}. Pass the folder of a {_kind(entry)} checkout to --codebase."
             )
-        return active.package
+        return code_bases.activate(codebase).package
     root = _importable_root(code_bases.PACKAGE)
     if root is not None and _serves(code_bases.kind_of(root), entry):
         return code_bases.activate(root).package
@@ -219,7 +220,9 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
 
 def _serves(kind: str, entry: ZooEntry) -> bool:
     """Whether a code base of that kind has the entry's networks; forks get the benefit of doubt."""
-    return kind == _kind(entry) or kind in ("ritm_annotation", "isegm fork")
+    if kind == "ritm_annotation":
+        return entry.code_base == "ritm"
+    return kind in (_kind(entry), "isegm fork")
 
 
 def _kind(entry: ZooEntry) -> str:

@@ -1,0 +1,258 @@
+"""`fdrn demo`: stock RITM and FDRN on one photograph, with one click sequence, in one run."""
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from fdrn_adapter import demo_report, speed, zoo
+from fdrn_adapter.complexity import chosen, click_points
+from fdrn_adapter.images import read_image
+
+MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
+PAPER_INPUT = (321, 481)  # rows, columns of the image in Table 2
+MIN_SIDE = 32  # pixels; fewer are not a photograph, and the rois below would not differ
+NUM_ROIS = 8  # more than the alignments an ImageFeatures keeps, so that each is new when it returns
+
+# The woman of scikit-image's `astronaut`, without the helmet: x, y in pixels of 512x512, positive.
+_CLICKS = (
+    (225, 110, True), (200, 310, True), (390, 430, False), (50, 90, False), (80, 340, True),
+    (420, 100, False), (320, 270, True), (180, 60, True), (345, 150, False), (210, 460, True),
+    (120, 60, False), (170, 385, True), (440, 310, False), (205, 215, True), (15, 400, False),
+    (262, 380, True), (395, 215, False), (130, 250, True), (470, 395, False), (330, 40, False),
+)
+
+
+@dataclass(frozen=True)
+class Click:
+    """A click in pixels of the photograph; x is the column."""
+
+    x: int
+    y: int
+    positive: bool
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network of the comparison."""
+
+    entry: zoo.ZooEntry
+    model: nn.Module
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn demo`."""
+    parser.description = (
+        "Run one click sequence on one photograph through stock RITM networks and their FDRN "
+        "variants, in turns. Prints times (eq. 6) and ratios beside the paper's; writes "
+        "overlay.png (masks and clicks), t_ave.png (eq. 7, the paper's Fig. 5) and demo.json."
+    )
+    parser.epilog = "Example: fdrn demo --image photo.jpg --out fdrn_demo --threads 2"
+    parser.add_argument("--image", metavar="FILE",
+                        help="photograph; default: scikit-image's `astronaut`. The clicks were set "
+                             "for that one and lie on the same relative places of yours")
+    parser.add_argument("--out", metavar="DIR", default="fdrn_demo",
+                        help="folder for the results, made if needed (default: %(default)s)")
+    parser.add_argument("--codebase", metavar="DIR",
+                        help="RITM checkout to build the networks from; default: ritm-annotation")
+    parser.add_argument("--models", metavar="A,B", default=",".join(MODELS),
+                        help=f"default: %(default)s; allowed: {', '.join(zoo.names())}")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
+    parser.add_argument("--repeats", metavar="N", type=int, default=speed.REPEATS,
+                        help="timed rounds, of which the median counts (default: %(default)s)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0,
+                        help="of the weights of untrained networks (default: %(default)s)")
+    parser.add_argument("--no-plots", action="store_true",
+                        help="write demo.json only; matplotlib is then not needed")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run the demo; returns the exit code."""
+    names = chosen(args.models)
+    out = writable_folder(args.out)
+    if not args.no_plots:
+        demo_report.require_matplotlib()
+    image, source = photograph(args.image)
+    if args.repeats < 1:
+        raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")
+    with speed.threads(args.threads):
+        subjects = [Subject(zoo.info(n), _network(n, args.codebase, args.seed)) for n in names]
+        clicks = click_sequence(image)
+        with tqdm(desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
+            measured = _measure(subjects, image, len(clicks), args.repeats, bar)
+            masks = None if args.no_plots else _all_masks(subjects, image, clicks, bar)
+    results = {
+        "image": {"name": source, "rows": image.shape[0], "cols": image.shape[1]},
+        "clicks": [asdict(click) for click in clicks],
+        "seed": args.seed,
+        **demo_report.collect([s.entry for s in subjects], measured, len(clicks)),
+    }
+    written = [out / "demo.json"]
+    written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if masks is not None:
+        written += [out / "overlay.png", out / "t_ave.png"]
+        demo_report.draw_overlay(written[1], image, masks, clicks, results)
+        demo_report.draw_average(written[2], results)
+    print(demo_report.text(results))
+    print("\nWritten: " + ", ".join(map(str, written)))
+    return 0
+
+
+def photograph(path: str | None) -> tuple[np.ndarray, str]:
+    """The image, (H, W, 3) uint8 RGB, and its name for reports.
+
+    Raises:
+        ValueError: not an image, too small, or no scikit-image to take the bundled one from.
+    """
+    if path is None:
+        try:
+            from skimage import data
+        except ImportError as error:
+            raise ValueError(
+                "The photograph of the demo is scikit-image's, which is not installed: pip install "
+                "'fdrn_adapter[plots]', or pass one of yours, --image FILE."
+            ) from error
+        return data.astronaut(), "scikit-image astronaut"
+    image = read_image(path)
+    rows, cols = image.shape[:2]
+    if min(rows, cols) < MIN_SIDE:
+        raise ValueError(
+            f"{path} has {cols}x{rows} pixels (columns x rows); the demo takes images of at least "
+            f"{MIN_SIDE} pixels on each side."
+        )
+    return image, Path(path).name
+
+
+def writable_folder(path: str | os.PathLike) -> Path:
+    """Make a folder and see that files can be written there, before anything takes time.
+
+    Raises:
+        ValueError: it cannot be made, or not be written to.
+    """
+    folder = Path(path)
+    probe = folder / ".fdrn_write_test"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"--out {path} cannot be written to ({error.strerror}); pass a folder of yours."
+        ) from error
+    return folder
+
+
+def click_sequence(image: np.ndarray) -> list[Click]:
+    """The fixed clicks, on the same relative places of any image."""
+    rows, cols = image.shape[:2]
+    return [
+        Click(round(x / 511 * (cols - 1)), round(y / 511 * (rows - 1)), positive)
+        for x, y, positive in _CLICKS
+    ]
+
+
+def _network(name: str, codebase: str | None, seed: int) -> nn.Module:
+    """Trained if the zoo has weights, else random."""
+    if zoo.info(name).weights is None:
+        return zoo.build(name, codebase, seed=seed)
+    zoo.find_package(zoo.info(name), codebase)
+    return zoo.load(name)
+
+
+# -- time --------------------------------------------------------------------------------------
+
+
+def _measure(
+    subjects: list[Subject], image: np.ndarray, num_clicks: int, repeats: int, bar: tqdm
+) -> speed.Measurement:
+    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255  # (1, 3, H, W)
+    candidates: dict[str, Callable[[], object]] = {}
+    for subject in subjects:
+        candidates.update(candidates_of(subject, tensor, num_clicks))
+    bar.total = len(candidates) * (repeats + speed.WARMUP)
+    return speed.measure(candidates, repeats, progress=lambda name: bar.update())
+
+
+@torch.inference_mode()
+def candidates_of(
+    subject: Subject, image: Tensor, num_clicks: int = 20
+) -> dict[str, Callable[[], object]]:
+    """What is timed of one network; keys are "<name>/<what>".
+
+    "click" is one forward pass on a crop; with an FDRN the image features are recycled from
+    before and the roi is one they were not aligned to, "click, same roi" is a click that keeps the
+    roi. "encode" is F1 on the photograph, "encode 481x321" on the paper's typical size.
+
+    Args:
+        subject: a network.
+        image: (1, 3, H, W) in [0, 1].
+        num_clicks: in the points tensor.
+    """
+    entry, model, name = subject.entry, subject.model, subject.entry.name
+    rows, cols = image.shape[-2:]
+    rois = [(i, rows - 1, i, cols - 1) for i in range(NUM_ROIS + 1)]
+    crops = [_crop(image, roi, entry.crop_size, model.with_prev_mask) for roi in rois]
+    points = click_points(entry.crop_size, num_clicks)
+    if not entry.is_fdrn:
+        turn = itertools.cycle(crops[1:])
+        return {f"{name}/click": lambda: model(next(turn), points)}
+    features = model.encode_image(image)
+    small = F.interpolate(image, PAPER_INPUT, mode="bilinear", align_corners=False, antialias=True)
+    small = small.clamp(0, 1)
+
+    def click(roi: tuple, crop: Tensor) -> object:
+        with model.recycling(features, [roi]):
+            return model(crop, points)
+
+    turn = itertools.cycle(zip(rois[1:], crops[1:], strict=True))
+    return {
+        f"{name}/encode": lambda: model.encode_image(image),
+        f"{name}/encode 481x321": lambda: model.encode_image(small),
+        f"{name}/click": lambda: click(*next(turn)),
+        f"{name}/click, same roi": lambda: click(rois[0], crops[0]),
+    }
+
+
+def _crop(image: Tensor, roi: tuple, size: tuple[int, int], with_prev_mask: bool) -> Tensor:
+    """The crop as the stock zoom-in cuts it: inclusive roi, resized with align_corners=True."""
+    rmin, rmax, cmin, cmax = roi
+    part = image[:, :, rmin : rmax + 1, cmin : cmax + 1]
+    crop = F.interpolate(part, size, mode="bilinear", align_corners=True)
+    prev_mask = torch.zeros_like(crop[:, :1])
+    return torch.cat([crop, prev_mask], dim=1) if with_prev_mask else crop
+
+
+# -- masks -------------------------------------------------------------------------------------
+
+
+def _all_masks(
+    subjects: list[Subject], image: np.ndarray, clicks: list[Click], bar: tqdm
+) -> dict[str, np.ndarray]:
+    bar.set_description("masks")
+    bar.reset(total=len(subjects) * len(clicks))
+    return {s.entry.name: _masks(s, image, clicks, bar.update) for s in subjects}
+
+
+def _masks(
+    subject: Subject, image: np.ndarray, clicks: list[Click], progress: Callable[[], object]
+) -> np.ndarray:
+    """The mask (H, W) after all clicks, in the stock pipeline, FDRN with its fixed crop."""
+    from fdrn_adapter.session import InteractiveSession
+
+    crop = subject.entry.crop_size[0] if subject.entry.is_fdrn else None
+    session = InteractiveSession(subject.model, crop=crop)
+    session.set_image(image)
+    for click in clicks:
+        session.add_click(click.x, click.y, click.positive)
+        progress()
+    return session.mask
