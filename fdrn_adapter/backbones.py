@@ -236,7 +236,7 @@ def _is_norm(part: nn.Module) -> bool:
 
 
 def measure_offsets(
-    backbone: "TimmBackbone", positions: dict[int, int], size: int = 256
+    backbone: nn.Module, positions: dict[int, int], size: int = 256
 ) -> dict[int, tuple[float, float]]:
     """Where cell 0 of each map lies on the image, in pixels, by the response to impulses.
 
@@ -247,7 +247,7 @@ def measure_offsets(
     Args:
         backbone: a backbone with `maps`.
         positions: stride -> index in `backbone.maps(x)`.
-        size: side of the square probe image in pixels, a multiple of every stride.
+        size: side of the square probe image in pixels.
 
     Returns:
         stride -> (row, col) offset in pixels, to a quarter of a pixel.
@@ -269,10 +269,11 @@ def measure_offsets(
     offsets = {}
     for stride, position in positions.items():
         count = maps[position].shape[-1]
-        if count != size // stride:
+        wanted = -(-size // stride)
+        if count != wanted:
             raise ValueError(
                 f"the map at stride {stride} has {count} cells for {size} pixels, expected "
-                f"{size // stride}; this backbone cannot be tapped."
+                f"{wanted}; this backbone cannot be tapped."
             )
         cells = [int(count * share) for share in (0.375, 0.5, 0.625)]
         centroids = []

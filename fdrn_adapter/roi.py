@@ -55,7 +55,8 @@ class Placement:
     def cells(self, host: Grid, encoder: Grid, axis: int) -> tuple[Tensor, Tensor]:
         """Host cell i of `axis` (0 rows, 1 columns) lies on encoder cell start + i*step, (B,)."""
         first, last = self.rois[:, 2 * axis], self.rois[:, 2 * axis + 1]
-        image_per_crop = (last - first) / max(self.crop_size[axis] - 1, 1)
+        rows_or_cols = self.crop_size[axis]
+        image_per_crop = (last - first) / (rows_or_cols - 1) if rows_or_cols > 1 else 0 * first
         # The encoder's input is the image, resized the half-pixel way when it is too large.
         input_per_image = self.input_size[:, axis] / self.image_size[:, axis]
         image_px = first + host.offset_rc[axis] * image_per_crop

@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests."""
+
+import warnings
+
+import pytest
+import torch
+
+warnings.filterwarnings("ignore", message="torch.meshgrid")
+
+
+# One thread: the networks here are small, and on two busy cores OpenMP's waiting threads cost ten
+# times what they bring.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def ritm():
+    """The PyPI build of RITM; tests that use it are skipped where its wheel does not exist."""
+    return pytest.importorskip("ritm_annotation")

@@ -1,0 +1,58 @@
+"""Stock predictors and click sequences for the tests."""
+
+import importlib
+
+import numpy as np
+import torch
+from networks import as_array, build_host, make_object, teach
+from torch.nn import functional as F
+
+# (row, col, positive) on `make_object()`: on the ellipse, off it, at a corner of the picture.
+CLICKS = [
+    (72, 96, True), (80, 100, True), (100, 200, False), (65, 90, True), (20, 30, False),
+    (75, 85, True), (150, 10, False), (70, 105, True), (40, 96, False), (85, 96, True),
+]
+
+
+def taught_host(size: str = "18s", crop: int = 96, package: str = "ritm_annotation"):
+    """A host whose masks follow `make_object()`, so that the stock zoom-in has an object."""
+    host = build_host(size, package)
+    image, mask = make_object()
+    small = F.interpolate(image, (crop, crop), mode="bilinear", align_corners=True)
+    teach(host, small, F.interpolate(mask[None, None].float(), (crop, crop))[0, 0] > 0.5)
+    return host
+
+
+def picture() -> np.ndarray:
+    return as_array(make_object()[0])
+
+
+def zoom_in(package: str, crop: int = 96, **kwargs):
+    transforms = importlib.import_module(f"{package}.inference.transforms")
+    options = {"skip_clicks": -1, "target_size": (crop, crop), "min_crop_size": 30}
+    return transforms.ZoomIn(**{**options, **kwargs})
+
+
+def base_predictor(package: str = "ritm_annotation"):
+    return importlib.import_module(f"{package}.inference.predictors.base").BasePredictor
+
+
+@torch.no_grad()
+def run_clicks(predictor, image: np.ndarray, clicks=CLICKS, package: str = "ritm_annotation"):
+    """Probabilities (n, H, W) and rois after each click through a stock predictor."""
+    clicker_module = importlib.import_module(f"{package}.inference.clicker")
+    predictor.set_input_image(image)
+    clicker = clicker_module.Clicker()
+    probs, rois = [], []
+    for row, col, positive in clicks:
+        clicker.add_click(clicker_module.Click(is_positive=positive, coords=(row, col)))
+        probs.append(predictor.get_prediction(clicker))
+        rois.append(getattr(predictor.zoom_in, "_object_roi", None))
+    return np.stack(probs), rois
+
+
+def record_logits(net) -> list[torch.Tensor]:
+    """The list that every forward pass of `net` appends its logits to."""
+    seen: list[torch.Tensor] = []
+    net.register_forward_hook(lambda m, a, out: seen.append(out["instances"].detach().clone()))
+    return seen
