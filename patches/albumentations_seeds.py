@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 from types import ModuleType
 
-import albumentations
 import torch
 
 from .framework import EVERYWHERE, Patch
@@ -26,6 +25,8 @@ class AlbumentationsSeeds(Patch):
     since = "albumentations 1.4.19 gave Compose its own random generator"
 
     def needed(self) -> tuple[bool, str]:
+        import albumentations  # takes seconds
+
         version = f"albumentations {albumentations.__version__}"
         if hasattr(albumentations.Compose, "set_random_seed"):
             return True, f"Compose of {version} has its own random generator"

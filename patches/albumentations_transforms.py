@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
-import albumentations
 import cv2
 import numpy as np
 
@@ -59,6 +58,7 @@ def keypoint_scale(keypoint, scale_x: float, scale_y: float):
 
 def legacy_dual_transform() -> type:
     """albumentations' DualTransform with the contract of albumentations 1.3."""
+    import albumentations
 
     class DualTransform(albumentations.DualTransform):
         def __init__(self, always_apply: bool = False, p: float = 0.5):
@@ -88,6 +88,13 @@ def legacy_dual_transform() -> type:
     return DualTransform
 
 
+def has_old_contract() -> bool:
+    """Whether transforms still get their parameters from get_params_dependent_on_targets."""
+    from albumentations import DualTransform
+
+    return hasattr(DualTransform, "get_params_dependent_on_targets")
+
+
 class AlbumentationsTransforms(Patch):
     name = "albumentations_transforms"
     targets = ("isegm.data.transforms",)
@@ -99,6 +106,8 @@ class AlbumentationsTransforms(Patch):
     since = "albumentations 1.0 moved resize, 1.4 to_tuple, 2.0 removed the old contract"
 
     def needed(self) -> tuple[bool, str]:
+        import albumentations  # takes seconds
+
         gone = self._gone()
         version = f"albumentations {albumentations.__version__}"
         if gone:
@@ -115,7 +124,7 @@ class AlbumentationsTransforms(Patch):
             functional = None
         if not hasattr(functional, "resize"):
             gone.append("augmentations.functional.resize")
-        if not hasattr(albumentations.DualTransform, "get_params_dependent_on_targets"):
+        if not has_old_contract():
             gone.append("get_params_dependent_on_targets")
         return gone
 
@@ -129,9 +138,10 @@ class AlbumentationsTransforms(Patch):
         stack.enter_context(modules_in_place(functional))
         # `from package import submodule` looks at the package's attribute first.
         stack.enter_context(attribute_in_place(augmentations, "functional", functional))
-        if not hasattr(albumentations.DualTransform, "get_params_dependent_on_targets"):
+        if not has_old_contract():
+            library = __import__("albumentations")
             stack.enter_context(
-                attribute_in_place(albumentations, "DualTransform", legacy_dual_transform())
+                attribute_in_place(library, "DualTransform", legacy_dual_transform())
             )
         return stack
 

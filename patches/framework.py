@@ -110,9 +110,18 @@ class PatchSet:
         self.kind = kind
         self.patches = [p for p in patches if kind == FORK or kind in p.code_bases]
         self._exists = exists
-        self._needs = {patch.name: patch.needed() for patch in self.patches}
+        self._needs: dict[str, tuple[bool, str]] = {}
         self._record: dict[str, dict[str, tuple[str, str]]] = {p.name: {} for p in self.patches}
         self._lock = threading.Lock()
+
+    def need(self, patch: Patch) -> tuple[bool, str]:
+        """What `patch.needed()` says; asked once, and not before somebody wants to know.
+
+        Some patches import a library to find out, which a script without it need not wait for.
+        """
+        if patch.name not in self._needs:
+            self._needs[patch.name] = patch.needed()
+        return self._needs[patch.name]
 
     def local_name(self, target: str) -> str:
         """Name of a target in this code base: isegm.model.ops -> ritm_annotation.model.ops."""
@@ -124,7 +133,7 @@ class PatchSet:
         return [
             patch
             for patch in self.patches
-            if self._needs[patch.name][0] and self._is_target(patch, module_name)
+            if self._is_target(patch, module_name) and self.need(patch)[0]
         ]
 
     def _is_target(self, patch: Patch, module_name: str) -> bool:
@@ -171,7 +180,7 @@ class PatchSet:
         return [self._status(patch) for patch in self.patches]
 
     def _status(self, patch: Patch) -> PatchStatus:
-        needed, why = self._needs[patch.name]
+        needed, why = self.need(patch)
         if not needed:
             return PatchStatus(patch.name, NOT_NEEDED, why, patch, {})
         with self._lock:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
-from codebase_fixtures import checkout, hash_tree, python, write_files
+from codebase_fixtures import checkout, forked, hash_tree, write_files
 
 from fdrn_adapter import doctor
 
 
 def run_doctor(*arguments: str, cwd):
-    return python("-m", "fdrn_adapter.doctor", *arguments, cwd=cwd)
+    parser = argparse.ArgumentParser()
+    doctor.add_arguments(parser)
+    args = parser.parse_args(arguments)
+    return forked(lambda: doctor.main(args), cwd=cwd)
 
 
 def test_report_of_ritm_annotation(tmp_path):
