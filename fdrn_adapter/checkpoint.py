@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.errors import CheckpointError
-from fdrn_adapter.hosts import build_host
+from fdrn_adapter.hosts import build_host, copy_network
 from fdrn_adapter.model import FDRNModel
 
 _FDRN_CLASS = "fdrn_adapter.model.FDRNModel"
@@ -81,22 +81,19 @@ def _build(config: Any, host: nn.Module | None, path: str | Path) -> nn.Module:
         raise CheckpointError(
             f"{path}: the config is not the one that FDRN or stock checkpoints carry ({error!r})."
         ) from error
-    if name != _FDRN_CLASS:
-        if host is not None:
+    if name != _FDRN_CLASS and host is not None:
             raise CheckpointError(
                 f"{path} holds a stock network ({name}), and host= was given. Load it without "
                 "host, or wrap(host) and load an FDRN checkpoint."
             )
-        return build_host(config)
     if host is not None:
-        from fdrn_adapter.hosts import copy_network
-
         values["host"] = copy_network(host)
     try:
-        return FDRNModel(**values)
-    except (TypeError, ValueError) as error:
+        return FDRNModel(**values) if name == _FDRN_CLASS else build_host(config)
+    # The stock code asserts that it knows every option of the network.
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{path}: the model it describes cannot be built: {error}"
+            f"{path}: the model it describes cannot be built: {error or repr(error)}"
         ) from error
 
 

@@ -136,8 +136,9 @@ def build_host(config: dict[str, Any], **kwargs: Any) -> nn.Module:
     packages = [root, *(name for name in HOST_PACKAGES if name != root)]
     tried = []
     for package in packages:
+        module_path, _, class_name = f"{package}.{path}".rpartition(".")
         try:
-            importlib.import_module(f"{package}.{path.rpartition('.')[0]}")
+            getattr(importlib.import_module(module_path), class_name)
             serialization = importlib.import_module(f"{package}.utils.serialization")
         except (ImportError, AttributeError) as error:
             tried.append(f"{package} ({error})")
