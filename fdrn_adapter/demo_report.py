@@ -109,6 +109,8 @@ def text(results: dict[str, Any]) -> str:
     for base in models[0]["here"]["times_faster_than"]:
         lines += ["", _ratio_table(models, labels, base)]
     lines += ["", *_DEFINITIONS]
+    if results["repeats"] < speed.REPEATS:
+        lines.append(f"Fewer than {speed.REPEATS} rounds: a first impression, no result.")
     if not all(m["trained"] for m in models):
         lines.append(f"* {UNTRAINED}")
     return "\n".join(lines)
@@ -244,7 +246,7 @@ def draw_average(path: Path, results: dict[str, Any]) -> None:
     machine, image = results["machine"], results["image"]
     axes.set_title(
         f"{machine['cpu']}, {_threads(machine)}, {results['engine']}, "
-        f"{image['cols']}x{image['rows']} pixels; paper: its CPU, 481x321 pixels", fontsize=9,
+        f"{image['cols']}x{image['rows']} pixels\npaper: Table 2, its CPU, 481x321 pixels", fontsize=9,
     )
     axes.set_xlabel("clicks n")
     axes.set_ylabel("t_ave = t_F1 / n + t_F2   [ms]")
