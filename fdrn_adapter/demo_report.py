@@ -246,7 +246,8 @@ def draw_average(path: Path, results: dict[str, Any]) -> None:
     machine, image = results["machine"], results["image"]
     axes.set_title(
         f"{machine['cpu']}, {_threads(machine)}, {results['engine']}, "
-        f"{image['cols']}x{image['rows']} pixels\npaper: Table 2, its CPU, 481x321 pixels", fontsize=9,
+        f"{image['cols']}x{image['rows']} pixels\npaper: Table 2, its CPU, 481x321 pixels",
+        fontsize=9,
     )
     axes.set_xlabel("clicks n")
     axes.set_ylabel("t_ave = t_F1 / n + t_F2   [ms]")
