@@ -2,10 +2,11 @@
 
 import pickle
 
-import fdrn_adapter
 import pytest
 import torch
 from networks import build_host, make_input, make_points
+
+import fdrn_adapter
 
 pytestmark = pytest.mark.usefixtures("ritm")
 POINTS = make_points([[30, 40, 0], [12, 60, 2]], [[10, 80, 1]])

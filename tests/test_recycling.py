@@ -269,9 +269,7 @@ def test_large_images_are_capped_and_still_placed_in_image_pixels():
 
 def test_predictor_uses_mirrored_features_for_the_mirrored_image():
     """With flip, swapping picture and mirror image must give the mirrored result."""
-    from stock import run_clicks
 
-    from fdrn_adapter.predictor import recycling_predictor_for
 
     model = lively_model(taught_host("tiny"))
     image = picture()

@@ -3,12 +3,13 @@
 import threading
 
 import cv2
-import fdrn_adapter
 import numpy as np
 import pytest
 import torch
 from networks import build_host
 from stock import CLICKS, base_predictor, picture, run_clicks, taught_host, zoom_in
+
+import fdrn_adapter
 
 pytestmark = pytest.mark.usefixtures("ritm")
 
