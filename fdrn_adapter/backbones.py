@@ -5,41 +5,32 @@ two maps come from, how many channels they have and where their cells lie on the
 """
 
 import copy
-from dataclasses import dataclass
+import importlib
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fdrn_adapter import segformer
 from fdrn_adapter.hosts import HIGH_BRANCH, HIGH_STRIDE, LOW_BRANCH, LOW_STRIDE, HostInfo
 from fdrn_adapter.roi import Grid
+from fdrn_adapter.segformer import SegFormerBackbone
+from fdrn_adapter.taps import Tap
 
 # HRNet encoders by name: the arguments of the stock class and the modules of its third stage.
 HRNET_VARIANTS = {
     "hrnet18": ({"width": 18, "small": False}, 4),
     "hrnet18s": ({"width": 18, "small": True}, 3),
 }
+HRNET_MODULE = "model.modeling.hrnet_ocr"  # under the package of the code base
 TIMM_PREFIX = "timm:"
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A place where features are read.
-
-    Attributes:
-        path: module path inside the backbone.
-        channels: of the map.
-        grid: stride and offset of its cells on the encoder's input.
-    """
-
-    path: str
-    channels: int
-    grid: Grid
+DEFAULT_ENCODERS = {"hrnet": "hrnet18", "segformer": "segformer_b0"}  # by the host's family
 
 
 def encoder_names() -> str:
     """The allowed values of `encoder=`, for messages."""
-    return ", ".join(repr(name) for name in HRNET_VARIANTS) + ", or 'timm:<name>' for any timm " \
+    names = (*HRNET_VARIANTS, *segformer.VARIANTS)
+    return ", ".join(map(repr, names)) + ", or 'timm:<name>' for any timm " \
         "backbone with feature maps at stride 4 and 16 (pip install fdrn_adapter[timm])"
 
 
@@ -50,21 +41,23 @@ class HRNetBackbone(nn.Module):
     after the module's fuse layers (Sec. 4.1). Later modules, stage 4 and the heads are cut off.
 
     Args:
-        host: the host's own backbone, whose class is instantiated.
+        host: the host's own backbone, whose class is instantiated with its norm, or the class.
         name: a key of HRNET_VARIANTS.
         b_low, b_high: modules of stage 3 to read, or None for a map that is not used.
     """
 
-    def __init__(self, host: nn.Module, name: str, b_low: int | None, b_high: int | None):
+    project_low = False  # f_low goes on with its own channels
+
+    def __init__(
+        self, host: nn.Module | type[nn.Module], name: str, b_low: int | None, b_high: int | None
+    ):
         super().__init__()
+        stock, options = host, {}
+        if isinstance(host, nn.Module):
+            stock = type(host)
+            options = {"norm_layer": host.norm_layer, "align_corners": host.align_corners}
         arguments, _ = HRNET_VARIANTS[name]
-        net = type(host)(
-            num_classes=1,
-            ocr_width=0,
-            norm_layer=host.norm_layer,
-            align_corners=host.align_corners,
-            **arguments,
-        )
+        net = stock(num_classes=1, ocr_width=0, **options, **arguments)
         last = max(b for b in (b_low, b_high) if b is not None)
         # The names of the parts stay the stock ones, so that stock weights load by name.
         for part in ("conv1", "bn1", "conv2", "bn2", "relu", "layer1", "transition1", "stage2"):
@@ -108,6 +101,10 @@ class HRNetBackbone(nn.Module):
             for i, layer in enumerate(layers)
         ]
 
+    def same_depth(self, host: nn.Module) -> bool:
+        """Whether a host's HRNet has as many blocks; a small one has the layout of a larger one."""
+        return len(getattr(host, "layer1", ())) == len(self.layer1)
+
 
 class TimmBackbone(nn.Module):
     """Any timm backbone with maps at stride 4 and 16 (the paper's open question, Sec. 5).
@@ -118,6 +115,8 @@ class TimmBackbone(nn.Module):
     Raises:
         ValueError: timm does not know the name, or the backbone lacks one of the strides.
     """
+
+    project_low = True  # f_low goes on with 32 channels
 
     def __init__(self, name: str, use_low: bool, use_high: bool):
         super().__init__()
@@ -305,22 +304,29 @@ def build_backbone(
         b_low, b_high: block indices, None for a map that is not used.
 
     Raises:
-        ValueError: unknown name (the message lists them).
+        ValueError: unknown name (the message lists them), or the host's code base has no such
+            network.
     """
-    if name in HRNET_VARIANTS and info.family == "hrnet":
-        return HRNetBackbone(host.feature_extractor, name, b_low, b_high)
+    backbone = host.get_submodule(info.backbone)
+    if name in HRNET_VARIANTS:
+        stock = backbone
+        if info.family != "hrnet":
+            stock = importlib.import_module(f"{info.package}.{HRNET_MODULE}").HighResolutionNet
+        return HRNetBackbone(stock, name, b_low, b_high)
+    if name in segformer.VARIANTS:
+        stock = segformer.stock_class(name, backbone, info)
+        return SegFormerBackbone(stock, name, b_low, b_high)
     if name.startswith(TIMM_PREFIX):
-        backbone = TimmBackbone(
-            name.removeprefix(TIMM_PREFIX), b_low is not None, b_high is not None
-        )
-        return backbone
+        return TimmBackbone(name.removeprefix(TIMM_PREFIX), b_low is not None, b_high is not None)
     raise ValueError(f"Unknown encoder {name!r}. Allowed: {encoder_names()}.")
 
 
-def num_blocks(name: str) -> int:
+def num_blocks(name: str) -> tuple[int, int]:
     """How many blocks b_low and b_high can index in an encoder."""
     if name in HRNET_VARIANTS:
-        return HRNET_VARIANTS[name][1]
+        return (HRNET_VARIANTS[name][1],) * 2  # both in stage 3
+    if name in segformer.VARIANTS:
+        return segformer.VARIANTS[name].depths[::2]  # in stages 1 and 3
     if name.startswith(TIMM_PREFIX):
-        return 1  # one map per stride
+        return 1, 1  # one map per stride
     raise ValueError(f"Unknown encoder {name!r}. Allowed: {encoder_names()}.")

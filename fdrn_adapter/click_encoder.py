@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.hosts import copy_network
+from fdrn_adapter.taps import tokens_to_map
 
 # The stock point sampler marks points drawn in bulk, not clicked one after the other, by this.
 BULK_ORDER = 100
@@ -49,7 +50,11 @@ def split_current_click(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class DecoupledClickMaps(nn.Module):
-    """Stands in for the host's `dist_maps`: four maps instead of two.
+    """Stands in for the host's `dist_maps`: six maps instead of two.
+
+    The host may resize the maps on their way to the click encoder, and FocalClick hands them on in
+    `outputs["click_map"]`. So the maps of all clicks are drawn here: their union would be another
+    one after a resize.
 
     Args:
         host_maps: the stock module; its radius, disks or distances, and CPU mode stay in force.
@@ -60,9 +65,20 @@ class DecoupledClickMaps(nn.Module):
         self.host_maps = host_maps
 
     def forward(self, x: Tensor, points: Tensor) -> Tensor:
-        """Returns (B, 4, H, W): current positive, negative, historical positive, negative."""
-        current, history = split_current_click(points)
-        return torch.cat([self.host_maps(x, current), self.host_maps(x, history)], dim=1)
+        """Returns (B, 6, H, W): positive and negative of all, the current, the historical clicks.
+
+        The first two are what the host's module draws, to the bit.
+        """
+        current, history = (self.host_maps(x, part) for part in split_current_click(points))
+        # A union of disks is their maximum, a distance to several points the minimum.
+        use_disks = getattr(self.host_maps, "use_disks", True)
+        everything = (torch.maximum if use_disks else torch.minimum)(current, history)
+        return torch.cat([everything, current, history], dim=1)
+
+
+def without_decoupled_maps(maps: Tensor) -> Tensor:
+    """The maps of all clicks alone, as the stock code knows them, out of (B, P + 6, H, W)."""
+    return maps[:, :-4]
 
 
 class DecoupledClickEncoder(nn.Module):
@@ -76,13 +92,11 @@ class DecoupledClickEncoder(nn.Module):
     Args:
         host_encoder: the stock module, kept for the identity branch, copied for the others.
         channels: its output channels.
-        use_disks: whether maps are disks (a union is their maximum) or distances (minimum).
         identity: see above.
     """
 
-    def __init__(self, host_encoder: nn.Module, channels: int, use_disks: bool, identity: bool):
+    def __init__(self, host_encoder: nn.Module, channels: int, identity: bool):
         super().__init__()
-        self.use_disks = use_disks
         self.all_clicks = host_encoder if identity else None
         self.current = copy_network(host_encoder)
         self.history = copy_network(host_encoder)
@@ -92,20 +106,40 @@ class DecoupledClickEncoder(nn.Module):
             nn.init.zeros_(self.fuse.bias)
 
     def forward(self, coord_features: Tensor) -> Tensor:
-        """coord_features: (B, P + 4, H, W), P = 1 channel of previous mask, or 0."""
-        prev_mask = coord_features[:, :-4]
-        current, history = coord_features[:, -4:-2], coord_features[:, -2:]
+        """coord_features: (B, P + 6, H, W), P = 1 channel of previous mask, or 0."""
+        return self._fused(coord_features)
+
+    def _fused(self, coord_features: Tensor) -> Tensor:
+        prev_mask = coord_features[:, :-6]
+        everything, current, history = coord_features[:, -6:].split(2, dim=1)
         encoded = self.fuse(
             torch.cat(
                 [
-                    self.current(torch.cat([prev_mask, current], dim=1)),
-                    self.history(torch.cat([prev_mask, history], dim=1)),
+                    self._encode(self.current, torch.cat([prev_mask, current], dim=1)),
+                    self._encode(self.history, torch.cat([prev_mask, history], dim=1)),
                 ],
                 dim=1,
             )
         )
         if self.all_clicks is None:
             return encoded
-        union = torch.maximum if self.use_disks else torch.minimum
-        everything = torch.cat([prev_mask, union(current, history)], dim=1)
-        return self.all_clicks(everything) + encoded
+        return self._encode(self.all_clicks, torch.cat([prev_mask, everything], dim=1)) + encoded
+
+    def _encode(self, encoder: nn.Module, maps: Tensor) -> Tensor:
+        """A map (B, C, h, w) from one copy of the host's encoder."""
+        return encoder(maps)
+
+
+class DecoupledPatchEmbedding(DecoupledClickEncoder):
+    """Stands in for SegFormer's `patch_embed_side1`, which returns (tokens, H, W).
+
+    The embedding's LayerNorm belongs to each copy; the fuse sees normalised tokens as a map.
+    """
+
+    def forward(self, coord_features: Tensor) -> tuple[Tensor, int, int]:
+        """coord_features: (B, P + 6, H, W). Returns tokens (B, hw, C), h and w."""
+        encoded = self._fused(coord_features)
+        return encoded.flatten(2).transpose(1, 2), *encoded.shape[-2:]
+
+    def _encode(self, encoder: nn.Module, maps: Tensor) -> Tensor:
+        return tokens_to_map(*encoder(maps))

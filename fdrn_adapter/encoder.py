@@ -153,8 +153,8 @@ class ImageEncoder(nn.Module):
         theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
         if any(k not in theirs or theirs[k].shape != v.shape for k, v in ours.items()):
             return False
-        # A small host has the layout of a larger one, but fewer blocks: its stage 1 tells.
-        if len(getattr(host_backbone, "layer1", ())) != len(getattr(self.backbone, "layer1", ())):
+        # The first blocks of a deeper host have the names and shapes of a shallower one's.
+        if not self.backbone.same_depth(host_backbone):
             return False
         self.backbone.load_state_dict({k: theirs[k] for k in ours})
         return True
@@ -235,4 +235,6 @@ def build_encoder(
     own = hasattr(backbone, "mean")
     mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
     std = backbone.std if own else tuple(normalization.std.flatten().tolist())
-    return ImageEncoder(backbone, name, mean, std, own, max_side=max_side, frozen=frozen)
+    return ImageEncoder(
+        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen
+    )

@@ -18,7 +18,7 @@ def affinity(key: Tensor, query: Tensor) -> Tensor:
 
 
 class ResBlock(nn.Module):
-    """Project concat(x, f) with 2C channels back to the C channels of f.
+    """Project concat(x, f) back to the C channels of f.
 
     Two 3x3 convolutions with a 1x1 shortcut. With `identity` the block returns f until it is
     trained: the shortcut selects f, the last norm of the residual is zero, and, unlike a usual
@@ -55,21 +55,29 @@ class ResBlock(nn.Module):
 class SemanticFeatureIntegration(nn.Module):
     """Spread the host's high-level features over similar places of the image (SFI, eq. 2 to 4).
 
+    The paper does not say how wide the values of eq. 4 are. Its parameter counts (Table 2) leave
+    room for C channels on HRNet hosts and for 2C on SegFormer hosts.
+
     Args:
         channels: C of the host's map at stride 16.
         identity: return the input until trained.
         norm_layer: the host's norm.
+        value_channels: of the values that A gathers; C where None.
     """
 
-    def __init__(self, channels: int, identity: bool, norm_layer: type[nn.Module]):
+    def __init__(
+        self, channels: int, identity: bool, norm_layer: type[nn.Module],
+        value_channels: int | None = None,
+    ):
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-        self.block = ResBlock(channels, channels, identity, norm_layer)
+        value_channels = channels if value_channels is None else value_channels
+        self.conv = nn.Conv2d(channels, value_channels, 3, padding=1)
+        self.block = ResBlock(channels, value_channels, identity, norm_layer)
 
     def forward(self, f: Tensor, weights: Tensor) -> Tensor:
         """f: (B, C, h, w); weights: (B, hw, hw) from `affinity`. Returns (B, C, h, w)."""
-        values = self.conv(f).flatten(2).transpose(1, 2)  # (B, hw, C)
-        x = (weights @ values).transpose(1, 2).reshape_as(f)
+        values = self.conv(f).flatten(2).transpose(1, 2)  # (B, hw, Cv)
+        x = (weights @ values).transpose(1, 2).unflatten(2, f.shape[-2:])
         return self.block(x, f)
 
 

@@ -10,13 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import backbones, hosts
-from fdrn_adapter.click_encoder import DecoupledClickEncoder, DecoupledClickMaps
+from fdrn_adapter.blocks import Blocks
+from fdrn_adapter.click_encoder import (
+    DecoupledClickEncoder,
+    DecoupledClickMaps,
+    DecoupledPatchEmbedding,
+    without_decoupled_maps,
+)
 from fdrn_adapter.encoder import MAX_SIDE, build_encoder
 from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features import ImageFeatures, Recycling, recycle
 from fdrn_adapter.integration import SemanticFeatureIntegration, TextureFeatureIntegration
 from fdrn_adapter.roi import Grid
-from fdrn_adapter.taps import HIGH, LOW, Call, Injection, current_call, injections
+from fdrn_adapter.taps import (
+    HIGH,
+    LOW,
+    BranchInjection,
+    Call,
+    TokenInjection,
+    current_call,
+    injections,
+)
 
 INITS = ("identity", "paper")
 _recycled: ContextVar[dict[int, Recycling] | None] = ContextVar("fdrn_recycled", default=None)
@@ -47,7 +61,7 @@ class FDRNModel(nn.Module):
         b_high: int | None = None,
         b_low_tilde: int | None = None,
         b_high_tilde: int | None = None,
-        encoder: str = "hrnet18",
+        encoder: str | None = None,
         init: str = "identity",
         decouple_clicks: bool = True,
         use_low: bool = True,
@@ -63,7 +77,9 @@ class FDRNModel(nn.Module):
         info = hosts.describe_host(host)
         if init not in INITS:
             raise ValueError(f"init should be one of {INITS}, got {init!r}.")
-        blocks = _Blocks.check(
+        if encoder is None:
+            encoder = backbones.DEFAULT_ENCODERS[info.family]
+        blocks = Blocks.check(
             encoder, info, b_low, b_high, b_low_tilde, b_high_tilde, use_low, use_high
         )
         if decouple_clicks and info.missing_click_encoder:
@@ -107,33 +123,39 @@ class FDRNModel(nn.Module):
 
     def _integrations(self, host: nn.Module, use_low: bool, use_high: bool):
         identity, info = self.init == "identity", self.info
-        norm = getattr(host.feature_extractor, "norm_layer", nn.BatchNorm2d)
-        sfi = SemanticFeatureIntegration(info.high_channels, identity, norm) if use_high else None
-        tfi = None
+        norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
+        sfi = tfi = None
+        if use_high:
+            values = info.high_channels * (2 if info.family == "segformer" else 1)
+            sfi = SemanticFeatureIntegration(info.high_channels, identity, norm, values)
         if use_low:
             extra = self.image_encoder.low_channels
             tfi = TextureFeatureIntegration(info.low_channels, extra, identity, norm)
         return sfi, tfi
 
-    def _inject(self, blocks: "_Blocks") -> None:
-        stage = self.host.feature_extractor.stage3
-        if self.tfi is not None:
-            hook = Injection(self.tfi, LOW, hosts.LOW_BRANCH, Grid(hosts.LOW_STRIDE))
-            stage[blocks.low_tilde].register_forward_hook(hook)
-        if self.sfi is not None:
-            hook = Injection(self.sfi, HIGH, hosts.HIGH_BRANCH, Grid(hosts.HIGH_STRIDE))
-            stage[blocks.high_tilde].register_forward_hook(hook)
+    def _inject(self, blocks: Blocks) -> None:
+        info = self.info
+        for module, kind, site, b, stride, branch in (
+            (self.tfi, LOW, info.low_site, blocks.low_tilde, hosts.LOW_STRIDE, hosts.LOW_BRANCH),
+            (self.sfi, HIGH, info.high_site, blocks.high_tilde, hosts.HIGH_STRIDE,
+             hosts.HIGH_BRANCH),
+        ):
+            if module is None:
+                continue
+            if info.family == "hrnet":
+                hook = BranchInjection(module, kind, Grid(stride), branch)
+            else:
+                hook = TokenInjection(module, kind, Grid(stride))
+            self.host.get_submodule(site)[b].register_forward_hook(hook)
 
     def _decouple_clicks(self) -> None:
-        host = self.host
-        self._replaced = {"dist_maps": host.dist_maps, "maps_transform": host.maps_transform}
-        host.dist_maps = DecoupledClickMaps(host.dist_maps)
-        host.maps_transform = DecoupledClickEncoder(
-            host.maps_transform,
-            self.info.click_channels,
-            use_disks=bool(getattr(host.dist_maps.host_maps, "use_disks", True)),
-            identity=self.init == "identity",
-        )
+        info = self.info
+        encoder = DecoupledClickEncoder if info.family == "hrnet" else DecoupledPatchEmbedding
+        maps, stock = map(self.host.get_submodule, (info.click_maps, info.click_encoder))
+        self._replaced = {info.click_maps: maps, info.click_encoder: stock}
+        _set_module(self.host, info.click_maps, DecoupledClickMaps(maps))
+        decoupled = encoder(stock, info.click_channels, identity=self.init == "identity")
+        _set_module(self.host, info.click_encoder, decoupled)
 
     def release_host(self) -> nn.Module:
         """Undo the grafting and return the host; this model is of no use afterwards."""
@@ -141,8 +163,8 @@ class FDRNModel(nn.Module):
         for module, key, _ in injections(host):
             del module._forward_hooks[key]
         reference = next(host.parameters())
-        for name, module in self._replaced.items():
-            setattr(host, name, module.to(reference.device, reference.dtype))
+        for path, module in self._replaced.items():
+            _set_module(host, path, module.to(reference.device, reference.dtype))
         for name, module in host.named_modules():
             module.training = self._training_flags.get(name, module.training)
         del self.host
@@ -160,13 +182,13 @@ class FDRNModel(nn.Module):
                 rows of -1 are padding.
 
         Returns:
-            the host's outputs: "instances" (B, 1, H, W) logits and whatever else it returns.
+            the host's outputs: "instances" (B, 1, H, W) logits and whatever else it returns, for
+            FocalClick "feature" and "click_map" among it, which `refine` and its losses take.
         """
         self._check_inputs(image, points)
-        crop_size = tuple(image.shape[-2:])
         recycling = (_recycled.get() or {}).get(id(self))
         if recycling is None and self.image_encoder is not None:
-            rows, cols = crop_size
+            rows, cols = image.shape[-2:]
             whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
             recycling = recycle(self.image_encoder(image[:, :3]), whole)
         elif recycling is not None and recycling.batch != len(image):
@@ -174,11 +196,15 @@ class FDRNModel(nn.Module):
                 f"recycling() was given {recycling.batch} rois, and a batch of {len(image)} crops "
                 "came. Pass one roi for each crop."
             )
-        token = current_call.set(Call(recycling, crop_size))
+        call = Call(recycling, self.info.network_size(tuple(image.shape[-2:])))
+        token = current_call.set(call)
         try:
-            return self.host(image, points)
+            outputs = self.host(image, points)
         finally:
             current_call.reset(token)
+        if self.decouple_clicks and "click_map" in outputs:
+            outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
+        return outputs
 
     def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
@@ -313,70 +339,9 @@ class FDRNModel(nn.Module):
         return f"host={self.info.name}, {settings}, encoder_weights={self.encoder_source!r}"
 
 
-class _Blocks:
-    """Checked block indices: F1's b_low, b_high and F2's b_low_tilde, b_high_tilde."""
-
-    def __init__(self, low: int, high: int, low_tilde: int, high_tilde: int):
-        self.low, self.high = low, high
-        self.low_tilde, self.high_tilde = low_tilde, high_tilde
-
-    @property
-    def settings(self) -> dict[str, int]:
-        return {
-            "b_low": self.low, "b_high": self.high,
-            "b_low_tilde": self.low_tilde, "b_high_tilde": self.high_tilde,
-        }
-
-    @classmethod
-    def check(
-        cls, encoder: str, info: hosts.HostInfo, b_low, b_high, b_low_tilde, b_high_tilde,
-        use_low: bool, use_high: bool,
-    ) -> "_Blocks":
-        """Fill in the defaults (b the last, b~ = min(b, last of the host)) and refuse the rest."""
-        if not isinstance(encoder, str):
-            raise ValueError(
-                f"encoder should be a name, got {encoder!r}. Allowed: "
-                f"{backbones.encoder_names()}."
-            )
-        last = backbones.num_blocks(encoder) - 1
-        last_tilde = info.num_modules - 1
-        # timm backbones have one map per stride and nothing to index in the host.
-        follow = last if not encoder.startswith(backbones.TIMM_PREFIX) else last_tilde
-        where = f"the image encoder {encoder!r}"
-        low = _block("b_low", b_low, last, last, where)
-        high = _block("b_high", b_high, last, last, where)
-        host = "the host's stage 3"
-        low_tilde = _block(
-            "b_low_tilde", b_low_tilde, min(low if follow == last else follow, last_tilde),
-            last_tilde, host,
-        )
-        high_tilde = _block(
-            "b_high_tilde", b_high_tilde, min(high if follow == last else follow, last_tilde),
-            last_tilde, host,
-        )
-        if use_low and use_high:
-            for a, b, names in (
-                (low, high, ("b_low", "b_high")),
-                (low_tilde, high_tilde, ("b_low_tilde", "b_high_tilde")),
-            ):
-                if b < a:
-                    raise ValueError(
-                        f"{names[1]}={b} < {names[0]}={a}: high-level features come from the "
-                        f"deeper block (Sec. 4.1). Choose {names[1]} in {a}..{last} or lower "
-                        f"{names[0]} to at most {b}."
-                    )
-        return cls(low, high, low_tilde, high_tilde)
-
-
-def _block(name: str, value: int | None, default: int, last: int, where: str) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
-        raise ValueError(
-            f"{name}={value!r} is out of range: {where} has blocks 0..{last} (an int, or None for "
-            f"{default})."
-        )
-    return value
+def _set_module(net: nn.Module, path: str, module: nn.Module) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(net.get_submodule(owner), name, module)
 
 
 def _check_image(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) -> None:

@@ -3,6 +3,9 @@
 The pipeline itself (zoom-in, longest-side limit, flip, click limit, previous mask, states) is the
 stock code's, through inheritance. Added here: which region of the image the crop shows, and the
 features to go with it.
+
+FocalClick's second stage needs nothing: `refine` cuts its focus crop out of the maps that the
+network returned for the global crop, and these were computed from the image's one encoding.
 """
 
 import functools
@@ -15,6 +18,7 @@ from torch import Tensor, nn
 
 from fdrn_adapter.feature_cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features import ImageFeatures
+from fdrn_adapter.hosts import HostInfo
 
 
 class RecyclingMixin:
@@ -29,6 +33,8 @@ class RecyclingMixin:
         self._content: str | None = None
         self._own: dict[bool, ImageFeatures] = {}
         self._roi: tuple[int, int, int, int] | None = None
+        # `with_flip` alone does not tell: FocalClick's BaselinePredictor sets it and never flips.
+        self._mirrors = any(type(t).__name__ == "AddHorizontalFlip" for t in self.transforms)
 
     def set_input_image(self, image: np.ndarray, features: ImageFeatures | None = None) -> None:
         """Take an image (H, W, 3), as the stock predictor does, and encode it unless it is known.
@@ -47,7 +53,7 @@ class RecyclingMixin:
         if features is not None:
             self.use_features(features)
         self.image_features(mirrored=False)
-        if self.with_flip:
+        if self._mirrors:
             self.image_features(mirrored=True)
 
     def image_features(self, mirrored: bool = False) -> ImageFeatures:
@@ -85,7 +91,7 @@ class RecyclingMixin:
     def _get_prediction(self, image_nd: Tensor, clicks_lists: list, is_image_changed: bool):
         rmin, rmax, cmin, cmax = self._roi
         features, rois = [self.image_features()], [self._roi]
-        if self.with_flip:
+        if self._mirrors:
             last = self.original_image.shape[3] - 1
             features.append(self.image_features(mirrored=True))
             rois.append((rmin, rmax, last - cmax, last - cmin))
@@ -95,12 +101,17 @@ class RecyclingMixin:
 
 @functools.cache
 def recycling_class(base: type) -> type:
-    """A subclass of a stock `BasePredictor` that recycles image features."""
+    """A subclass of a stock feed-forward predictor that recycles image features.
+
+    Raises:
+        ValueError: the class lacks a method that recycling builds on.
+    """
     for name in ("apply_transforms", "_get_prediction", "set_input_image"):
         if not callable(getattr(base, name, None)):
             raise ValueError(
                 f"{base.__module__}.{base.__name__} has no method {name}; expected the "
-                "BasePredictor of RITM or ritm-annotation."
+                "BasePredictor of RITM or ritm-annotation, or the FocalPredictor or "
+                "BaselinePredictor of FocalClick."
             )
     return type(f"Recycling{base.__name__}", (RecyclingMixin, base), {})
 
@@ -120,26 +131,33 @@ def recycling_predictor_for(base: type, net: nn.Module, device: Any, **kwargs: A
 
 
 def stock_predictor(
-    model: nn.Module, package: str, device: Any, zoom_in: dict[str, Any] | None, flip: bool,
+    model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
     feature_cache: FeatureCache | None = None,
 ) -> Any:
     """A stock predictor for any supported network, recycling where the network is an FDRN.
 
     Args:
         model: FDRN model or stock network.
-        package: the code base's package, "isegm" or "ritm_annotation".
+        info: description of the (host) network.
         device: where the model is.
-        zoom_in: arguments of the stock ZoomIn, or None for none.
-        flip: average with the prediction for the mirrored image (doubles the cost).
+        crop: side in pixels of a fixed crop, zoomed in from the first click; None for the stock
+            default (RITM: longest side 400, from the second click on; FocalClick: 256).
+        flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
+            does so for the global crop and refines the image's own side alone.
         feature_cache: see `recycling_predictor_for`.
     """
-    base = importlib.import_module(f"{package}.inference.predictors.base").BasePredictor
-    transforms = importlib.import_module(f"{package}.inference.transforms")
-    options = {
-        "zoom_in": None if zoom_in is None else transforms.ZoomIn(**zoom_in), "with_flip": flip,
-    }
+    transforms = importlib.import_module(f"{info.package}.inference.transforms")
+    zoom_in = transforms.ZoomIn(
+        **({} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)})
+    )
+    if info.refines:
+        name = "inference.predictors.focalclick.FocalPredictor"
+        options = {"infer_size": info.fdrn_crop if crop is None else crop}
+    else:
+        name, options = "inference.predictors.base.BasePredictor", {}
+    module, _, class_name = f"{info.package}.{name}".rpartition(".")
+    base = getattr(importlib.import_module(module), class_name)
+    options.update(zoom_in=zoom_in, with_flip=flip)
     if getattr(model, "is_fdrn", False):
-        return recycling_predictor_for(
-            base, model, device, feature_cache=feature_cache, **options
-        )
+        return recycling_predictor_for(base, model, device, feature_cache=feature_cache, **options)
     return base(model, torch.device(device), **options)

@@ -16,7 +16,6 @@ from fdrn_adapter.hosts import describe_host
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.predictor import stock_predictor
 
-FDRN_CROP = 288  # side of the fixed crop of RITM-based FDRNs (Table 2)
 ENGINES = ("torch",)
 
 
@@ -50,12 +49,12 @@ class InteractiveSession:
     in its own thread; nothing of a session is stored on the model.
 
     Args:
-        model: an FDRN model or a stock RITM network, in eval mode.
+        model: an FDRN model or a stock RITM or FocalClick network, in eval mode.
         engine: "torch".
         crop: side in pixels of the fixed crop the network sees, zoomed in from the first click;
-            default 288 for an FDRN. None for a stock network means the stock zoom-in (longest side
-            400, from the second click on).
-        flip: average with the mirrored image, as the stock evaluation does, at twice the cost.
+            default 288 for an FDRN on RITM, 256 on FocalClick. None for a stock network means the
+            stock zoom-in (longest side 400, from the second click on; 256 for FocalClick).
+        flip: average with the mirrored image, as RITM's evaluation does, at twice the cost.
         threshold: probability from which a pixel belongs to the mask.
         cache_bytes: limit of the features kept for images seen before.
 
@@ -83,13 +82,10 @@ class InteractiveSession:
         self.model, self.engine, self.threshold = model, engine, threshold
         self._package = info.package
         if crop is None and self._recycles:
-            crop = FDRN_CROP
-        zoom_in = {} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)}
+            crop = info.fdrn_crop
         self._cache = FeatureCache(cache_bytes)
         device = next(model.parameters()).device
-        self._predictor = stock_predictor(
-            model, info.package, device, zoom_in, flip, self._cache
-        )
+        self._predictor = stock_predictor(model, info, device, crop, flip, self._cache)
         self._image: np.ndarray | None = None
         self._history: list[_Snapshot] = []
         self._now = -1
@@ -325,7 +321,10 @@ class InteractiveSession:
 
     def _restore(self) -> None:
         self._predictor.prev_prediction = self._state.prev_prediction
-        self._predictor._set_transform_states(self._state.transforms)
+        # Not by the predictor's own method: FocalClick's prints.
+        states = self._state.transforms
+        for transform, state in zip(self._predictor.transforms, states, strict=True):
+            transform.set_state(state)
 
     def _require_image(self) -> None:
         if self._image is None:

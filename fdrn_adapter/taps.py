@@ -1,4 +1,4 @@
-"""Where recycled features enter the host: forward hooks on its stage-3 modules.
+"""Where features are read, and where recycled ones enter the host: forward hooks on its blocks.
 
 The hooks stay registered for the life of the model and read what belongs to the current call from
 a context variable, so that threads (and re-entrant calls) never see each other's features.
@@ -16,8 +16,26 @@ LOW, HIGH = "low", "high"
 
 
 @dataclass(frozen=True)
+class Tap:
+    """A place where features are read.
+
+    Attributes:
+        path: module path inside the backbone.
+        channels: of the map.
+        grid: stride and offset of its cells on the encoder's input.
+    """
+
+    path: str
+    channels: int
+    grid: Grid
+
+
+@dataclass(frozen=True)
 class Call:
-    """One forward pass of an FDRN model: what to recycle, and onto which crop size (rows, cols)."""
+    """One forward pass of an FDRN model: what to recycle, and onto which crop size (rows, cols).
+
+    The size is what the host's first convolution sees (`HostInfo.network_size`).
+    """
 
     recycling: Recycling | None
     crop_size: tuple[int, int]
@@ -26,20 +44,25 @@ class Call:
 current_call: ContextVar[Call | None] = ContextVar("fdrn_adapter_call", default=None)
 
 
+def tokens_to_map(tokens: Tensor, rows: int, cols: int) -> Tensor:
+    """(B, rows * cols, C) tokens of a transformer block as a map (B, C, rows, cols)."""
+    return tokens.transpose(1, 2).unflatten(2, (rows, cols))
+
+
 class Injection:
-    """A forward hook that replaces one branch of a multi-resolution module's output.
+    """A forward hook that replaces the host's features where recycled ones enter.
 
     Args:
         module: SemanticFeatureIntegration (kind HIGH) or TextureFeatureIntegration (kind LOW).
         kind: which recycled features it takes.
-        branch: index of the branch in the module's output.
-        grid: the branch's cells on the crop.
+        grid: cells of the host's map on the crop that the network sees.
     """
 
-    def __init__(self, module: nn.Module, kind: str, branch: int, grid: Grid):
-        self.module, self.kind, self.branch, self.grid = module, kind, branch, grid
+    def __init__(self, module: nn.Module, kind: str, grid: Grid):
+        self.module, self.kind, self.grid = module, kind, grid
 
-    def __call__(self, host_module: nn.Module, args: tuple, output: list[Tensor]) -> list[Tensor]:
+    def integrate(self, f: Tensor) -> Tensor:
+        """The host's map f (B, C, h, w) with what is recycled in the current call."""
         call = current_call.get()
         if call is None or call.recycling is None:
             raise RuntimeError(
@@ -47,12 +70,34 @@ class Injection:
                 "image features. Call model(image, points) instead of model.host(...), or take "
                 "the stock network back with fdrn_adapter.unwrap(model)."
             )
-        branches = list(output)  # the next module writes into the list it is given
-        f = branches[self.branch]
         take = call.recycling.low if self.kind == LOW else call.recycling.affinity
         recycled = take(call.crop_size, self.grid, tuple(f.shape[-2:]))
-        branches[self.branch] = self.module(f, recycled.to(f.dtype))
+        return self.module(f, recycled.to(f.dtype))
+
+
+class BranchInjection(Injection):
+    """Into one branch of the output of an HRNet's multi-resolution module.
+
+    Args:
+        branch: its index in the module's output.
+    """
+
+    def __init__(self, module: nn.Module, kind: str, grid: Grid, branch: int):
+        super().__init__(module, kind, grid)
+        self.branch = branch
+
+    def __call__(self, host_module: nn.Module, args: tuple, output: list[Tensor]) -> list[Tensor]:
+        branches = list(output)  # the next module writes into the list it is given
+        branches[self.branch] = self.integrate(branches[self.branch])
         return branches
+
+
+class TokenInjection(Injection):
+    """Into the tokens that a SegFormer's transformer block returns; it is called (x, H, W)."""
+
+    def __call__(self, host_module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        _, rows, cols = args
+        return self.integrate(tokens_to_map(output, rows, cols)).flatten(2).transpose(1, 2)
 
 
 def injections(net: nn.Module) -> list[tuple[nn.Module, int, Injection]]:

@@ -19,7 +19,7 @@ def wrap(
     b_high: int | None = None,
     b_low_tilde: int | None = None,
     b_high_tilde: int | None = None,
-    encoder: str = "hrnet18",
+    encoder: str | None = None,
     init: str = "identity",
     decouple_clicks: bool = True,
     use_low: bool = True,
@@ -29,7 +29,7 @@ def wrap(
     encoder_weights: str | Path | None = None,
     encoder_max_side: int = MAX_SIDE,
 ) -> FDRNModel:
-    """Turn a stock RITM network into its FDRN variant (Sec. 3.2 and 3.3).
+    """Turn a stock RITM or FocalClick network into its FDRN variant (Sec. 3.2 and 3.3).
 
     With `init="identity"` the result computes what the host computes until it is trained: unlike
     in the paper, shortcuts select the host's features, the last norms of the residuals are zero,
@@ -37,13 +37,17 @@ def wrap(
     paper's modules as they stand, for training from ImageNet weights.
 
     Args:
-        host: an HRNetModel (HRNet-18s, 18 or 32) of RITM or ritm-annotation.
-        b_low, b_high: modules of the image encoder's third stage that f_low (stride 4) and f_high
-            (stride 16) are read from, b_low <= b_high; None for the last (3 for hrnet18, 2 for
-            hrnet18s). Table 6.
-        b_low_tilde, b_high_tilde: modules of the host's third stage they enter; None for
-            min(b, last).
-        encoder: "hrnet18", "hrnet18s" (built from the host's own code base) or "timm:<name>".
+        host: an HRNetModel (HRNet-18s, 18 or 32) of RITM, ritm-annotation or FocalClick, or a
+            SegFormerModel of FocalClick.
+        b_low, b_high: blocks of the image encoder that f_low (stride 4) and f_high (stride 16) are
+            read from; None for the last. HRNet: modules of its third stage, b_low <= b_high (0..3
+            for hrnet18, 0..2 for hrnet18s, Table 6). SegFormer: transformer blocks, b_low of stage
+            1 and b_high of stage 3.
+        b_low_tilde, b_high_tilde: blocks of the host they enter, counted alike; None for
+            min(b, last) between HRNets and for the last block otherwise.
+        encoder: "hrnet18", "hrnet18s", "segformer_b0", "segformer_b1" (built from the host's own
+            code base) or "timm:<name>"; None for hrnet18 on HRNet hosts and segformer_b0 on
+            SegFormer hosts.
         init: "identity" or "paper".
         decouple_clicks: encode the current click apart from the history (Table 7).
         use_low, use_high: recycle f_low, f_high (Table 5).
@@ -113,7 +117,8 @@ def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     """Load F1's first weights and say which."""
     from fdrn_adapter.checkpoint import read_weights
 
-    encoder, host_backbone = model.image_encoder, model.host.feature_extractor
+    encoder = model.image_encoder
+    host_backbone = model.host.get_submodule(model.info.backbone)
     if weights == "pretrained":
         encoder.load_pretrained()
         source = "timm pretrained"

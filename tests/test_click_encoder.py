@@ -85,10 +85,11 @@ def test_maps_are_the_hosts_disks(ritm):
     maps = DecoupledClickMaps(host.dist_maps)
     x = torch.zeros(1, 3, 40, 50)
     points = make_points([[10, 10, 0], [12, 13, 2]], [[30, 30, 1]])
-    current_pos, current_neg, history_pos, history_neg = maps(x, points)[0]
+    everything, (current_pos, current_neg), (history_pos, history_neg) = maps(x, points)[0].split(2)
     assert current_pos.sum() == history_pos.sum() == history_neg.sum() == 81  # radius 5
     assert current_pos[12, 13] == 1 and current_pos[10, 7] == 0 and current_neg.sum() == 0
     together = host.dist_maps(x, points)[0]
+    assert torch.equal(everything, together)
     assert torch.equal(torch.maximum(current_pos, history_pos), together[0])
     assert torch.equal(torch.maximum(current_neg, history_neg), together[1])
     assert maps(x, make_points([])).sum() == 0
@@ -96,10 +97,10 @@ def test_maps_are_the_hosts_disks(ritm):
 
 def test_current_and_history_go_through_their_own_weights(ritm):
     host = build_host("tiny")
-    encoder = DecoupledClickEncoder(host.maps_transform, 64, use_disks=True, identity=False)
-    coords = torch.zeros(1, 5, 32, 32)
-    coords[:, 1, 8:12, 8:12] = 1  # a current click
-    swapped = coords[:, [0, 3, 4, 1, 2]]  # the same as history
+    encoder = DecoupledClickEncoder(host.maps_transform, 64, identity=False)
+    coords = torch.zeros(1, 7, 32, 32)
+    coords[:, [1, 3], 8:12, 8:12] = 1  # a current click
+    swapped = coords[:, [0, 1, 2, 5, 6, 3, 4]]  # the same as history
     assert not torch.allclose(encoder(coords), encoder(swapped))
     with torch.no_grad():
         encoder.history[0].weight.mul_(2)
@@ -112,5 +113,5 @@ def test_current_and_history_go_through_their_own_weights(ritm):
 @pytest.mark.parametrize("channels", [1, 0])
 def test_shapes_with_and_without_previous_mask(channels, ritm):
     host = build_host("tiny", with_prev_mask=bool(channels))
-    encoder = DecoupledClickEncoder(host.maps_transform, 64, use_disks=True, identity=True)
-    assert encoder(torch.rand(2, 4 + channels, 32, 48)).shape == (2, 64, 16, 24)
+    encoder = DecoupledClickEncoder(host.maps_transform, 64, identity=True)
+    assert encoder(torch.rand(2, 6 + channels, 32, 48)).shape == (2, 64, 16, 24)
