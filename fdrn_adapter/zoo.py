@@ -202,12 +202,10 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
     from fdrn_adapter import codebase as code_bases
 
     if codebase is not None:
-        installed = os.fspath(codebase) == "ritm_annotation"
-        kind = "ritm_annotation" if installed else code_bases.kind_of(code_bases.locate(codebase))
-        if not _serves(kind, entry):
+        if not serves(codebase, entry):
             raise NoCodeBaseError(
                 f"{entry.name} is built from {_kind(entry)}, and {codebase} is a checkout of "
-                f"{kind}. Pass the folder of a {_kind(entry)} checkout to --codebase."
+                f"{_kind_of(codebase)}. Pass the folder of a {_kind(entry)} checkout to --codebase."
             )
         return code_bases.activate(codebase).package
     root = _importable_root(code_bases.PACKAGE)
@@ -216,6 +214,23 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
     if entry.code_base == "ritm" and _importable_root("ritm_annotation") is not None:
         return code_bases.activate("ritm_annotation").package
     raise NoCodeBaseError(_no_code_base(entry))
+
+
+def serves(codebase: str | os.PathLike, entry: ZooEntry) -> bool:
+    """Whether an entry can be built from the code base in a folder.
+
+    Raises:
+        ValueError: `codebase` holds no code base.
+    """
+    return _serves(_kind_of(codebase), entry)
+
+
+def _kind_of(codebase: str | os.PathLike) -> str:
+    from fdrn_adapter import codebase as code_bases
+
+    if os.fspath(codebase) == "ritm_annotation":
+        return "ritm_annotation"
+    return code_bases.kind_of(code_bases.locate(codebase))
 
 
 def _serves(kind: str, entry: ZooEntry) -> bool:

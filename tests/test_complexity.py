@@ -145,3 +145,20 @@ def test_models_are_chosen_by_name():
         complexity.chosen(" ,")
     with pytest.raises(ValueError, match="There is no 'x'"):
         complexity.chosen("x")
+
+
+def test_what_cannot_be_built_is_skipped_with_the_remedy(results, monkeypatch, capsys):
+    def measure(name, codebase):
+        if name.startswith("Focal"):
+            raise zoo.NoCodeBaseError(f"{name} is built from ClickSEG; pass --codebase DIR")
+        return results[name]
+
+    monkeypatch.setattr(complexity, "measure", measure)
+    parser = complexity.argparse.ArgumentParser()
+    complexity.add_arguments(parser)
+    args = parser.parse_args(["--models", "Focal-hrnet32,H1-hrnet18"])
+    assert complexity.main(args) == 0
+    printed = capsys.readouterr()
+    assert "H1-hrnet18" in printed.out and "Focal-hrnet32" not in printed.out
+    assert "skipped: Focal-hrnet32 is built from ClickSEG; pass --codebase" in printed.err
+    assert complexity.main(parser.parse_args(["--models", "Focal-hrnet32"])) == 1

@@ -16,7 +16,9 @@ from fdrn_adapter import speed, zoo
 # Whole models in the paper's Table 1: an independent place for F1 + F2 of Table 2.
 TABLE_1_PARAMS_M = {
     "RITM-hrnet18": 10.03, "RITM-hrnet32": 30.95, "H1-hrnet18": 12.23, "H2-hrnet18s": 7.90,
-    "H2-hrnet18": 13.71,
+    "H2-hrnet18": 13.71, "Focal-hrnet18s": 4.23, "Focal-hrnet32": 30.98,
+    "Focal-segformerB0": 3.74, "Focal-segformerB3": 45.63, "H2-hrnet18s-star": 7.91,
+    "B0-segformerB0-star": 7.76, "B1-segformerB0-star": 13.23, "B0-segformerB3-star": 52.92,
 }
 
 
@@ -26,8 +28,12 @@ def test_entries_are_the_rows_of_table_2():
         entry = zoo.info(name)
         encoder = entry.paper_encoder.params_m if entry.paper_encoder else 0
         assert entry.paper_network.params_m + encoder == pytest.approx(total)
-        assert entry.is_fdrn == (entry.paper_encoder is not None) == name.startswith("H")
-        assert entry.crop_size == ((288, 288) if entry.is_fdrn else (400, 400))
+        assert entry.is_fdrn == (entry.paper_encoder is not None) == name.startswith(
+            ("H", "B")
+        )
+        assert entry.title.endswith("*") == name.endswith("-star")
+        sides = {("ritm", True): 288, ("ritm", False): 400}
+        assert entry.crop_size == (sides.get((entry.code_base, entry.is_fdrn), 256),) * 2
 
 
 def paper_total_ms(name: str, clicks: float) -> float:
@@ -43,6 +49,10 @@ def test_times_give_the_totals_of_the_papers_text():
     assert paper_total_ms("H2-hrnet18", noc) == pytest.approx(1635, abs=1)
     noc = zoo.info("RITM-hrnet32").paper_noc["COCO+LVIS"]["sbd_90"]
     assert paper_total_ms("RITM-hrnet32", noc) == pytest.approx(6064, abs=1)
+    noc = zoo.info("Focal-hrnet32").paper_noc["COCO+LVIS"]["sbd_90"]
+    assert paper_total_ms("Focal-hrnet32", noc) == pytest.approx(1875, abs=1)
+    noc = zoo.info("H2-hrnet18s-star").paper_noc["COCO+LVIS"]["sbd_90"]
+    assert paper_total_ms("H2-hrnet18s-star", noc) == pytest.approx(1278, abs=1)
 
 
 def test_unknown_name_lists_the_close_ones_first():
