@@ -151,7 +151,7 @@ def locate_ritm_annotation() -> Path:
     spec = importlib.util.find_spec(RITM_ANNOTATION)
     if spec is None or spec.origin is None:
         raise ValueError("ritm_annotation is not installed: pip install 'fdrn_adapter[ritm]' "
-                         "(CPython 3.11), or pass the folder of a RITM checkout")
+                         "(wheels for x86-64 Linux only), or pass the folder of a RITM checkout")
     return Path(spec.origin).resolve().parent.parent
 
 
