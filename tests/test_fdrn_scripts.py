@@ -32,6 +32,30 @@ fdrn_adapter.save(fdrn_adapter.wrap(host, encoder="hrnet18s"), "fdrn.pth")
 """
 
 
+# A network that follows one photograph: random weights, last layer fitted to an outline drawn by
+# hand around the woman of scikit-image's astronaut.
+MAKE_PORTRAIT = """
+import sys
+sys.path.insert(0, sys.argv[2])
+import cv2, numpy as np, torch
+from skimage import data
+import fdrn_adapter
+fdrn_adapter.codebase.activate(sys.argv[1])
+from networks import build_host, teach
+size = int(sys.argv[3])
+outline = [(150, 40), (225, 5), (300, 60), (300, 150), (330, 230), (420, 300), (470, 511),
+           (20, 511), (60, 300), (170, 230)]
+mask = cv2.fillPoly(np.zeros((512, 512), np.uint8), [np.array(outline)], 1)
+rgb = cv2.resize(data.astronaut(), (size, size), interpolation=cv2.INTER_AREA)
+image = torch.from_numpy(rgb).permute(2, 0, 1)[None].float() / 255
+host = build_host("18s", "isegm")
+teach(host, torch.cat([image, torch.zeros(1, 1, size, size)], dim=1),
+      torch.from_numpy(cv2.resize(mask, (size, size))) > 0)
+fdrn_adapter.save(fdrn_adapter.wrap(host, encoder="hrnet18s"), "portrait.pth")
+cv2.imwrite("portrait.png", cv2.resize(data.astronaut(), (400, 400))[..., ::-1])
+"""
+
+
 @pytest.fixture(scope="module")
 def root():
     root = checkout(RITM)
@@ -133,8 +157,8 @@ def drive(app, n=0):
     root.update()
     clicks = undone = 0
     for number in range(3):
-        left = 190 + 12 * number
-        for x, y, button in ((left, 150, 1), (left + 20, 170, 1), (left - 60, 60, 3)):
+        left = 170 + 12 * number
+        for x, y, button in ((left, 290, 1), (left + 20, 100, 1), (left - 160, 60, 3)):
             before = None
             if controller.current_object_prob is not None:
                 before = controller.current_object_prob.copy()
@@ -142,20 +166,20 @@ def drive(app, n=0):
             clicks += 1
             if before is not None and undone < 4:
                 assert not np.array_equal(before, controller.current_object_prob)
-                controller_clicks = len(controller.clicker)
+                held = len(controller.clicker)
                 app.undo_click_button.invoke()
                 root.update()
                 undone += 1
                 assert np.array_equal(before, controller.current_object_prob)
-                assert len(controller.clicker) == controller_clicks - 1
+                assert len(controller.clicker) == held - 1
         if number == 2:
-            mouse(left + 5, 165)
+            mouse(left + 5, 200)
             clicks += 1
             if SHOT != "-":
-                root.geometry("1000x620")
-                root.update(); root.update()
                 import os
                 from PIL import ImageGrab
+                root.geometry("960x640+0+0")
+                root.update(); root.update()
                 ImageGrab.grab(xdisplay=os.environ["DISPLAY"]).save(SHOT)
         app.finish_object_button.invoke()
         root.update()
@@ -168,20 +192,64 @@ sys.exit(launcher.main(launcher.parse(sys.argv[3:])))
 """
 
 
-def test_gui_encodes_once_over_objects_clicks_and_undos(root, pair):
+def test_gui_encodes_once_over_objects_clicks_and_undos(root, tmp_path):
+    """FDRN_SCREENSHOT=FILE keeps a picture of the window, drawn at full size."""
     if shutil.which("xvfb-run") is None:
         pytest.skip("xvfb-run is not installed")
     pytest.importorskip("tkinter")
-    (pair / "drive.py").write_text(DRIVE)
-    cv2.imwrite(str(pair / "picture.png"), picture()[..., ::-1])
     shot = os.environ.get("FDRN_SCREENSHOT", "-")
+    side = "128" if shot == "-" else "400"
+    made = python("-c", MAKE_PORTRAIT, str(root), str(HERE), side, cwd=tmp_path)
+    assert made.returncode == 0, made.stderr[-3000:]
+    (tmp_path / "drive.py").write_text(DRIVE)
     process = subprocess.run(
-        ["xvfb-run", "-a", "-s", "-screen 0 1000x620x24", sys.executable, "drive.py",
-         str(pair / "picture.png"), shot, "--codebase", str(root), "--cpu", "demo.py", "--checkpoint",
-         "fdrn.pth", "--limit-longest-size", "128"],
-        cwd=pair, env=environment(), text=True, capture_output=True, timeout=600, check=False,
+        ["xvfb-run", "-a", "-s", "-screen 0 960x640x24", sys.executable, "drive.py",
+         str(tmp_path / "portrait.png"), shot, "--codebase", str(root), "--cpu", "demo.py",
+         "--checkpoint", "portrait.pth", "--limit-longest-size", side],
+        cwd=tmp_path, env=environment(), text=True, capture_output=True, timeout=600, check=False,
     )
     assert "OBJECTS 3 CLICKS 10 UNDOS 4 ENCODINGS 1" in process.stdout, (
         process.stdout[-2000:] + process.stderr[-4000:]
     )
     assert process.returncode == 0
+
+
+LOAD = """
+import sys, fdrn_adapter
+fdrn_adapter.codebase.activate(sys.argv[1])
+first, second = (fdrn_adapter.load(path).state_dict() for path in sys.argv[2:4])
+assert all(v.isfinite().all() for v in second.values())
+moved = {k.split(".")[0] for k in first if "weight" in k and not first[k].equal(second[k])}
+print("MOVED", *sorted(moved))
+"""
+
+
+@pytest.mark.parametrize("name", ["ritm_hrnet18s", "fdrn_h2_hrnet18s"])
+def test_small_experiments_train_and_resume(root, tmp_path, name):
+    """Two epochs of one step each, the second from the first one's checkpoint."""
+    for folder in ("img", "gt"):
+        (tmp_path / folder).mkdir()
+    for i in range(2):
+        rgb = cv2.resize(np.roll(picture(), 15 * i, axis=1), (480, 320))
+        mask = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) > 110).astype(np.uint8) * 255
+        cv2.imwrite(str(tmp_path / "img" / f"{i}.jpg"), rgb[..., ::-1])
+        cv2.imwrite(str(tmp_path / "gt" / f"{i}.png"), mask)
+    experiment = HERE.parent / "experiments" / "small" / f"{name}.py"
+    common = [
+        "-m", "fdrn_adapter.launcher", "--codebase", str(root), "--cpu", "--set", "EXPS_PATH=out",
+        "--set", f"COCO_MVAL_PATH={tmp_path}", "--set", "EPOCH_LEN=2",
+    ]
+    script = ["train.py", str(experiment), "--workers", "0", "--batch-size", "2"]
+    again = ["--resume-exp", "000", "--resume-prefix", "last", "--start-epoch", "1"]
+    for epochs, extra in ((1, []), (2, again)):
+        process = python(*common, "--set", f"EPOCHS={epochs}", *script, *extra, cwd=tmp_path)
+        assert process.returncode == 0, process.stderr[-4000:]
+    assert "Load checkpoint from path" in process.stderr
+    (folder,) = (tmp_path / "out").rglob("checkpoints")
+    loaded = python(
+        "-c", LOAD, str(root), str(folder / "000.pth"), str(folder / "001.pth"), cwd=tmp_path
+    )
+    assert loaded.returncode == 0, loaded.stderr[-3000:]
+    assert "MOVED" in loaded.stdout
+    if name.startswith("fdrn"):
+        assert loaded.stdout.split()[1:] == ["host", "image_encoder", "sfi", "tfi"]
