@@ -1,29 +1,44 @@
-"""FDRN (Feature Decoupling-Recycling Network, MM 2023) variants of stock RITM networks.
+"""FDRN (Feature Decoupling-Recycling Network, MM 2023) variants of stock networks.
 
     import fdrn_adapter
     model = fdrn_adapter.wrap(ritm_model, b_low=3, b_high=3)
     features = model.encode_image(image)             # once per image
     with model.recycling(features, rois):            # every click, object and undo step
         logits = model(crops, points)["instances"]
+
+Names are imported when they are first used, so that `fdrn --help` does not wait for torch.
 """
 
-from fdrn_adapter.checkpoint import load, save
-from fdrn_adapter.errors import CheckpointError, FeatureMismatchError, UnsupportedHostError
-from fdrn_adapter.features import ImageFeatures
-from fdrn_adapter.model import FDRNModel
-from fdrn_adapter.session import InteractiveSession
-from fdrn_adapter.wrap import unwrap, wrap
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "CheckpointError",
-    "FDRNModel",
-    "FeatureMismatchError",
-    "ImageFeatures",
-    "InteractiveSession",
-    "UnsupportedHostError",
-    "load",
-    "save",
-    "unwrap",
-    "wrap",
-]
+
+_HOME = {
+    "CheckpointError": "errors",
+    "FDRNModel": "model",
+    "FeatureMismatchError": "errors",
+    "ImageFeatures": "features",
+    "InteractiveSession": "session",
+    "UnsupportedHostError": "errors",
+    "load": "checkpoint",
+    "save": "checkpoint",
+    "unwrap": "wrapping",
+    "wrap": "wrapping",
+}
+_SUBMODULES = ("codebase", "zoo")
+__all__ = sorted([*_HOME, *_SUBMODULES])
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"fdrn_adapter.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"fdrn_adapter.{name}")
+    raise AttributeError(f"module 'fdrn_adapter' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -134,12 +134,20 @@ def deactivate(code_base: CodeBase) -> None:
     if active is None:
         return
     active[1].remove()
-    sys.path[:] = [p for p in sys.path if p != str(code_base.root)]
+    if code_base.package == PACKAGE:  # the other's root is site-packages, with everything in it
+        sys.path[:] = [p for p in sys.path if p != str(code_base.root)]
     for name, module in list(sys.modules.items()):
-        origin = getattr(module, "__file__", None)
         watched = name.partition(".")[0] in active[1].packages
-        if watched and origin and Path(origin).resolve().is_relative_to(code_base.root):
+        if watched and any(p.is_relative_to(code_base.root) for p in places_of(module)):
             del sys.modules[name]
+
+
+def places_of(module: object) -> list[Path]:
+    """Files and folders a module was loaded from; namespace packages have folders only."""
+    spec = getattr(module, "__spec__", None)
+    places = [getattr(module, "__file__", None),
+              *(getattr(spec, "submodule_search_locations", None) or [])]
+    return [Path(place).resolve() for place in places if place]
 
 
 def locate_ritm_annotation() -> Path:
@@ -151,7 +159,7 @@ def locate_ritm_annotation() -> Path:
     spec = importlib.util.find_spec(RITM_ANNOTATION)
     if spec is None or spec.origin is None:
         raise ValueError("ritm_annotation is not installed: pip install 'fdrn_adapter[ritm]' "
-                         "(CPython 3.11), or pass the folder of a RITM checkout")
+                         "(wheels for x86-64 Linux only), or pass the folder of a RITM checkout")
     return Path(spec.origin).resolve().parent.parent
 
 
@@ -167,10 +175,7 @@ def refuse_other(root: Path, package: str) -> None:
     module = sys.modules.get(package)
     if module is None:
         return
-    spec = getattr(module, "__spec__", None)
-    places = [getattr(module, "__file__", None), *(getattr(spec, "submodule_search_locations",
-                                                           None) or [])]
-    places = [Path(place).resolve() for place in places if place]
+    places = places_of(module)
     if not any(place.is_relative_to(root) for place in places):
         found = places[0] if places else "an unknown place"
         raise RuntimeError(f"{package} is already imported from {found}, got {root}; {remedy}")

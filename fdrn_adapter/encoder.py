@@ -54,7 +54,8 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         if frozen:
             backbone.requires_grad_(False)
-        self._fingerprint: tuple[tuple, str] | None = None
+        # (tensors hashed, how often each was written to then, hash)
+        self._fingerprint: tuple[tuple[Tensor, ...], tuple | None, str] | None = None
 
     @property
     def low_channels(self) -> int:
@@ -119,22 +120,31 @@ class ImageEncoder(nn.Module):
         return f"{self.name}({', '.join(taps)}; {self.low_channels}, {VIEW_CHANNELS})"
 
     def fingerprint(self) -> str:
-        """Hash of the encoder's weights, computed anew only after they changed."""
-        tensors = list(self.state_dict(keep_vars=True).values())
-        version = tuple(
-            (id(t), 0 if t.is_inference() else t._version, t.dtype, str(t.device)) for t in tensors
-        )
-        cached = self._fingerprint
-        if cached is None or cached[0] != version:
+        """Hash of the encoder's weights, computed anew only after they changed.
+
+        Asked for at every click, so the check itself has to be cheap: tensors count the writes
+        into them, and their list is made once.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = (tuple(self.state_dict(keep_vars=True).values()), None, "")
+        tensors, version, value = self._fingerprint
+        now = tuple(map(_writes, tensors))
+        if version != now:
             digest = hashlib.sha1()
             for t in tensors:
                 if t.is_floating_point():
                     digest.update(t.detach().float().cpu().contiguous().numpy().tobytes())
-            cached = self._fingerprint = (version, digest.hexdigest()[:16])
-        return cached[1]
+            value = digest.hexdigest()[:16]
+            self._fingerprint = (tensors, now, value)
+        return value
+
+    def _apply(self, fn, recurse=True):
+        # `.to()` and its kin put new tensors in place of old ones.
+        self._fingerprint = None
+        return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict:
-        # The cache is keyed by object ids, which mean nothing in a copy or another process.
+        # The cache holds this object's tensors, which a copy has its own of.
         return {**self.__dict__, "_fingerprint": None}
 
     def train_like(self, reference: nn.Module) -> None:
@@ -210,6 +220,11 @@ class ImageEncoder(nn.Module):
         self.backbone.load_state_dict(
             {full: given.get(k, value) for k, (full, value) in ours.items()}
         )
+
+
+def _writes(tensor: Tensor) -> int:
+    """How often a tensor was written to; tensors made in inference mode do not count."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def build_encoder(

@@ -80,7 +80,7 @@ def cache_of(model: nn.Module) -> FeatureCache:
 
 @torch.no_grad()
 def encode_cached(
-    model: nn.Module, image: torch.Tensor, key: str, mirrored: bool, cache: FeatureCache
+    model: nn.Module, image: torch.Tensor, key: str, with_mirror: bool, cache: FeatureCache
 ) -> ImageFeatures:
     """Features of an image, from the cache if its content was encoded with these weights before.
 
@@ -88,14 +88,16 @@ def encode_cached(
         model: FDRN model.
         image: (1, 3, H, W), RGB in [0, 1], on the model's device.
         key: `content_key` of the image.
-        mirrored: encode the image flipped left to right instead.
+        with_mirror: encode the image and its mirror, left to right, in one batch of two.
         cache: where to look and to store.
     """
     encoder = model.image_encoder
     identity = (encoder.architecture, encoder.fingerprint()) if encoder is not None else ()
-    full_key = (key, mirrored, str(image.device), *identity)
+    full_key = (key, with_mirror, str(image.device), *identity)
     features = cache.get(full_key)
     if features is None:
-        features = model.encode_image(image.flip(-1) if mirrored else image)
+        features = model.encode_image(
+            torch.cat([image, image.flip(-1)]) if with_mirror else image
+        )
         cache.put(full_key, features)
     return features

@@ -31,10 +31,10 @@ class RecyclingMixin:
         super().__init__(model, device, *args, **kwargs)
         self._cache = feature_cache
         self._content: str | None = None
-        self._own: dict[bool, ImageFeatures] = {}
+        self._given: ImageFeatures | None = None
         self._roi: tuple[int, int, int, int] | None = None
         # `with_flip` alone does not tell: FocalClick's BaselinePredictor sets it and never flips.
-        self._mirrors = any(type(t).__name__ == "AddHorizontalFlip" for t in self.transforms)
+        self.mirrors = any(type(t).__name__ == "AddHorizontalFlip" for t in self.transforms)
 
     def set_input_image(self, image: np.ndarray, features: ImageFeatures | None = None) -> None:
         """Take an image (H, W, 3), as the stock predictor does, and encode it unless it is known.
@@ -48,30 +48,26 @@ class RecyclingMixin:
         """
         super().set_input_image(image)
         content = content_key(np.asarray(image))
-        if content != self._content:
-            self._content, self._own = content, {}
-        if features is not None:
-            self.use_features(features)
-        self.image_features(mirrored=False)
-        if self._mirrors:
-            self.image_features(mirrored=True)
+        if content != self._content or features is not None:
+            self._content, self._given = content, features
+        self.image_features()
 
-    def image_features(self, mirrored: bool = False) -> ImageFeatures:
-        """Features of the current image, or of its mirror image.
+    def image_features(self) -> ImageFeatures:
+        """Features of the current image; with flip a batch of two, the image and its mirror.
 
         Raises:
             RuntimeError: no image was set.
         """
         if self.original_image is None:
             raise RuntimeError("No image yet: call set_input_image(image) first.")
-        if mirrored in self._own:
-            return self._own[mirrored]
+        if self._given is not None:
+            return self._given
         cache = self._cache if self._cache is not None else cache_of(self.net)
-        return encode_cached(self.net, self.original_image, self._content, mirrored, cache)
+        return encode_cached(self.net, self.original_image, self._content, self.mirrors, cache)
 
-    def use_features(self, features: ImageFeatures, mirrored: bool = False) -> None:
-        """Use features that were encoded elsewhere for the current image."""
-        self._own[mirrored] = features
+    def use_features(self, features: ImageFeatures) -> None:
+        """Use features that were encoded elsewhere for the current image, as `image_features`."""
+        self._given = features
 
     def apply_transforms(self, image_nd: Tensor, clicks_lists: list) -> tuple:
         """The stock loop; remembers which region of the image the zoom-in cut out."""
@@ -90,12 +86,11 @@ class RecyclingMixin:
 
     def _get_prediction(self, image_nd: Tensor, clicks_lists: list, is_image_changed: bool):
         rmin, rmax, cmin, cmax = self._roi
-        features, rois = [self.image_features()], [self._roi]
-        if self._mirrors:
+        rois = [self._roi]
+        if self.mirrors:
             last = self.original_image.shape[3] - 1
-            features.append(self.image_features(mirrored=True))
             rois.append((rmin, rmax, last - cmax, last - cmin))
-        with self.net.recycling(features, rois):
+        with self.net.recycling(self.image_features(), rois):
             return super()._get_prediction(image_nd, clicks_lists, is_image_changed)
 
 

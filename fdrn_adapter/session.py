@@ -155,11 +155,13 @@ class InteractiveSession:
     def _check_features(self, features: ImageFeatures, size: tuple[int, int]) -> None:
         self._require_fdrn()
         self.model._check_features(features)
-        if tuple(features.image_size) != tuple(size) or features.batch != 1:
+        wanted = 1 + self._predictor.mirrors  # the image, and its mirror
+        if tuple(features.image_size) != tuple(size) or features.batch != wanted:
             raise FeatureMismatchError(
                 f"These features are of {features.batch} image(s) of {features.image_size[0]} x "
                 f"{features.image_size[1]} pixels (rows x columns), the image has {size[0]} x "
-                f"{size[1]}. Encode this image."
+                f"{size[1]} and this session needs {wanted} encoding(s). Take them from "
+                "get_features() of a session with the same image and the same `flip`."
             )
 
     # -- clicks --------------------------------------------------------------------------------

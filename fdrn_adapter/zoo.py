@@ -167,7 +167,7 @@ def build(
         ValueError: unknown name, or an `init` that does not exist.
         NoCodeBaseError: nothing to build it from; the message names both remedies.
     """
-    from fdrn_adapter.wrap import wrap
+    from fdrn_adapter.wrapping import wrap
 
     entry = info(name)
     package = find_package(entry, codebase)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
-from codebase_fixtures import checkout, outcomes, python, write_files
+from codebase_fixtures import checkout, forked, outcomes, python, write_files
 
 from fdrn_adapter import codebase
 
@@ -145,3 +147,35 @@ def test_importing_the_library_imports_no_stock_code(tmp_path):
             "print([n for n in sys.modules if n.split('.')[0] in ('isegm', 'ritm_annotation')])")
     process = python("-c", code, cwd=tmp_path)
     assert process.stdout.strip() == "[]", process.stderr
+
+
+def test_deactivation_leaves_the_way_free_for_another_checkout(tmp_path):
+    """`isegm` is a namespace package in RITM: it has folders, but no file."""
+    roots = [tmp_path / name for name in ("one", "two")]
+    for root in roots:
+        write_files(root, {"isegm/model/ops.py": f"NAME = {root.name!r}\n"})
+
+    def both() -> int:
+        for root in roots:
+            active = codebase.activate(root)
+            import isegm.model.ops
+
+            assert isegm.model.ops.NAME == root.name
+            codebase.deactivate(active)
+        return 0
+
+    process = forked(both, tmp_path)
+    assert process.returncode == 0, process.stderr
+
+
+def test_deactivating_the_installed_package_keeps_site_packages(tmp_path):
+    pytest.importorskip("ritm_annotation")
+
+    def on_and_off() -> int:
+        before = list(sys.path)
+        codebase.deactivate(codebase.activate("ritm_annotation"))
+        assert sys.path == before
+        return 0
+
+    process = forked(on_and_off, tmp_path)
+    assert process.returncode == 0, process.stderr

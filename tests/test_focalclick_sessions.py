@@ -134,7 +134,8 @@ def test_mirrored_predictions_take_mirrored_features():
         session.add_click(96, 72)
         session.add_click(200, 100, positive=False)
     assert np.abs(got.prob - want.prob).max() < 1e-5 and want.prob.std() > 0.01
-    assert len(seen) == 2 and torch.equal(seen[0].flip(-1), seen[1])
+    ((image, mirror),) = seen
+    assert torch.equal(image.flip(-1), mirror)
 
 
 def test_the_default_crop_is_focalclicks():

@@ -231,6 +231,13 @@ def test_features_of_another_model_weights_or_size_are_refused():
     with pytest.raises(fdrn_adapter.FeatureMismatchError, match="with other weights"):
         with model.recycling(features, [(0, 95, 0, 95)]):
             pass
+    again = model.image_encoder.fingerprint()
+    assert again != features.weights and again == model.image_encoder.fingerprint()
+    model.double().float()  # buffers are new tensors now, and still watched
+    assert again == model.image_encoder.fingerprint()
+    with torch.no_grad():
+        model.image_encoder.backbone.bn1.running_mean.add_(1)
+    assert again != model.image_encoder.fingerprint()
     with pytest.raises(fdrn_adapter.FeatureMismatchError, match="come from model.encode_image"):
         with model.recycling(torch.zeros(1, 3, 4, 4), [(0, 95, 0, 95)]):
             pass

@@ -165,6 +165,11 @@ def test_features_travel_between_sessions(model, tmp_path, monkeypatch):
     third.set_image(picture()[:100])
     with pytest.raises(fdrn_adapter.FeatureMismatchError, match=r"160 x 240 .* has 100 x 240"):
         third.set_features(features)
+    both = fdrn_adapter.InteractiveSession(model, crop=96, flip=True)
+    both.set_image(picture())
+    assert both.get_features().batch == 2
+    with pytest.raises(fdrn_adapter.FeatureMismatchError, match="the same `flip`"):
+        both.set_features(features)
 
 
 def test_cache_is_by_content_and_bounded(model):
