@@ -136,10 +136,14 @@ def deactivate(code_base: CodeBase) -> None:
     active[1].remove()
     if code_base.package == PACKAGE:  # the other's root is site-packages, with everything in it
         sys.path[:] = [p for p in sys.path if p != str(code_base.root)]
-    for name, module in list(sys.modules.items()):
-        watched = name.partition(".")[0] in active[1].packages
-        if watched and any(p.is_relative_to(code_base.root) for p in places_of(module)):
-            del sys.modules[name]
+    # All first, then out with them: the path of a namespace package asks its parent module.
+    doomed = [
+        name for name, module in list(sys.modules.items())
+        if name.partition(".")[0] in active[1].packages
+        and any(p.is_relative_to(code_base.root) for p in places_of(module))
+    ]
+    for name in doomed:
+        del sys.modules[name]
 
 
 def places_of(module: object) -> list[Path]:
