@@ -254,11 +254,18 @@ def measure_offsets(
     Raises:
         ValueError: the maps have another number of cells than the stride says.
     """
-    probe = _geometry_only(backbone)
+    # Also where somebody builds or loads a model under no_grad or inference_mode.
+    with torch.inference_mode(False), torch.enable_grad():
+        return _measured(_geometry_only(backbone), positions, size)
+
+
+def _measured(
+    probe: nn.Module, positions: dict[int, int], size: int
+) -> dict[int, tuple[float, float]]:
+    """`measure_offsets` on a copy of the backbone."""
     x = torch.full((1, 3, size, size), 1e-3, requires_grad=True)
     try:
-        with torch.enable_grad():
-            maps = probe.maps(x)
+        maps = probe.maps(x)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(
             f"this backbone does not take images of any size ({error}); choose another encoder."
