@@ -91,7 +91,7 @@ def pictures(folder: Path, images: str, masks: str, count: int = 2) -> Path:
     for name in (images, masks):
         (folder / name).mkdir(parents=True)
     for i in range(count):
-        rgb = cv2.resize(np.roll(picture(), 15 * i, axis=1), (360, 240))
+        rgb = cv2.resize(np.roll(picture(), 15 * i, axis=1), (900, 600))
         mask = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY) > 110).astype(np.uint8) * 255
         cv2.imwrite(str(folder / images / f"{i}.png"), rgb[..., ::-1])
         cv2.imwrite(str(folder / masks / f"{i}.png"), mask)
