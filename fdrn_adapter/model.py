@@ -1,6 +1,5 @@
 """FDRNModel: a stock network with an image encoder beside it, used like the stock network."""
 
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -355,9 +354,3 @@ def _check_image(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) 
             f"The image has dtype {image.dtype}, the model {dtype}. Pass RGB in [0, 1]: "
             "image.float() / 255 for 8-bit images, image.to(dtype) otherwise."
         )
-
-
-def fdrn_parameters() -> list[str]:
-    """Names of the options that make an FDRN out of a host (for zoo files and messages)."""
-    names = list(inspect.signature(FDRNModel.__init__).parameters)
-    return [n for n in names if n not in ("self", "host", "host_kwargs", "encoder_source")]

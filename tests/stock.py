@@ -1,11 +1,14 @@
 """Stock predictors and click sequences for the tests."""
 
 import importlib
+import threading
 
 import numpy as np
 import torch
 from networks import as_array, build_host, make_object, teach
 from torch.nn import functional as F
+
+import fdrn_adapter
 
 # (row, col, positive) on `make_object()`: on the ellipse, off it, at a corner of the picture.
 CLICKS = [
@@ -56,3 +59,30 @@ def record_logits(net) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
     net.register_forward_hook(lambda m, a, out: seen.append(out["instances"].detach().clone()))
     return seen
+
+
+def check_threads_equal_serial(model, num_images: int, clicks) -> None:
+    """One session a thread, all on one model, each with its own image: as one after the other."""
+    images = [np.roll(picture(), 20 * i, axis=1) for i in range(num_images)]
+
+    def run(image, out):
+        session = fdrn_adapter.InteractiveSession(model, crop=64)
+        session.set_image(image)
+        for row, col, positive in clicks:
+            session.add_click(col, row, positive)
+            out.append(session.prob)
+        session.undo()
+        out.append(session.prob)
+
+    serial, threaded = [[] for _ in images], [[] for _ in images]
+    for image, out in zip(images, serial, strict=True):
+        run(image, out)
+    threads = [threading.Thread(target=run, args=a) for a in zip(images, threaded, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert np.abs(serial[0][-1] - serial[1][-1]).max() > 1e-3
+    for a, b in zip(serial, threaded, strict=True):
+        assert len(b) == len(clicks) + 1
+        assert all(np.abs(x - y).max() < 1e-5 for x, y in zip(a, b, strict=True))

@@ -2,14 +2,13 @@
 
 import copy
 import pickle
-import threading
 
 import numpy as np
 import pytest
 import torch
 from focalclick import clickseg, focal_predictor_class, run_clicks, taught, zoom_in
 from networks import make_object, make_points
-from stock import CLICKS, picture
+from stock import CLICKS, check_threads_equal_serial, picture
 
 import fdrn_adapter
 from fdrn_adapter.predictor import recycling_predictor_for
@@ -162,25 +161,4 @@ def test_baseline_predictor_recycles_too():
 
 
 def test_threads_with_different_images_equal_the_serial_result(model):
-    images = [np.roll(picture(), 20 * i, axis=1) for i in range(3)]
-
-    def run(image, out):
-        session = fdrn_adapter.InteractiveSession(model, crop=64)
-        session.set_image(image)
-        for row, col, positive in CLICKS[:3]:
-            session.add_click(col, row, positive)
-            out.append(session.prob)
-        session.undo()
-        out.append(session.prob)
-
-    serial, threaded = [[] for _ in images], [[] for _ in images]
-    for image, out in zip(images, serial, strict=True):
-        run(image, out)
-    threads = [threading.Thread(target=run, args=a) for a in zip(images, threaded, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert np.abs(serial[0][-1] - serial[1][-1]).max() > 1e-3
-    for a, b in zip(serial, threaded, strict=True):
-        assert len(b) == 4 and all(np.abs(x - y).max() < 1e-5 for x, y in zip(a, b, strict=True))
+    check_threads_equal_serial(model, num_images=3, clicks=CLICKS[:3])

@@ -1,13 +1,19 @@
 """InteractiveSession on FDRN and stock networks."""
 
-import threading
-
 import cv2
 import numpy as np
 import pytest
 import torch
 from networks import build_host
-from stock import CLICKS, base_predictor, picture, run_clicks, taught_host, zoom_in
+from stock import (
+    CLICKS,
+    base_predictor,
+    check_threads_equal_serial,
+    picture,
+    run_clicks,
+    taught_host,
+    zoom_in,
+)
 
 import fdrn_adapter
 
@@ -118,29 +124,7 @@ def test_set_mask_is_where_corrections_start(model):
 
 
 def test_four_threads_with_four_images_equal_the_serial_result(model):
-    images = [np.roll(picture(), 20 * i, axis=1) for i in range(4)]
-
-    def run(image, out):
-        session = fdrn_adapter.InteractiveSession(model, crop=64)
-        session.set_image(image)
-        for row, col, positive in CLICKS[:4]:
-            session.add_click(col, row, positive)
-            out.append(session.prob)
-        session.undo()
-        out.append(session.prob)
-
-    serial, threaded = [[] for _ in images], [[] for _ in images]
-    for image, out in zip(images, serial, strict=True):
-        run(image, out)
-    threads = [threading.Thread(target=run, args=a) for a in zip(images, threaded, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert np.abs(serial[0][-1] - serial[1][-1]).max() > 1e-3
-    for a, b in zip(serial, threaded, strict=True):
-        assert len(b) == 5
-        assert all(np.abs(x - y).max() < 1e-5 for x, y in zip(a, b, strict=True))
+    check_threads_equal_serial(model, num_images=4, clicks=CLICKS[:4])
 
 
 def test_features_travel_between_sessions(model, tmp_path, monkeypatch):
