@@ -159,6 +159,7 @@ class TimmBackbone(nn.Module):
             for stride, i in indices.items()
         }
         self._position = {stride: self.out_indices.index(i) for stride, i in indices.items()}
+        _cut(self.net, [path for path, _ in info.values()])
         self.low = self.high = None
         offsets = measure_offsets(self, self._position)
         if use_low:
@@ -179,6 +180,7 @@ class TimmBackbone(nn.Module):
                 self.timm_name, features_only=True, pretrained=True,
                 out_indices=tuple(self.out_indices),
             )
+            _cut(net, [tap.path for tap in (self.low, self.high) if tap is not None])
         except Exception as error:  # timm and its hub client raise whatever the transport does
             raise ValueError(
                 f"timm cannot get the pretrained weights of {self.timm_name!r} "
@@ -202,6 +204,18 @@ class TimmBackbone(nn.Module):
         low = None if self.low is None else maps[self._position[LOW_STRIDE]]
         high = None if self.high is None else maps[self._position[HIGH_STRIDE]]
         return low, high
+
+
+def _cut(net: nn.Module, taps: list[str]) -> None:
+    """Drop the blocks behind the last tap, which timm would run in vain.
+
+    Known for networks whose taps are entries of one `blocks` sequence (EfficientNets, MobileNets);
+    others stay whole.
+    """
+    blocks = getattr(net, "blocks", None)
+    numbers = [path.removeprefix("blocks.") for path in taps]
+    if isinstance(blocks, nn.Sequential) and all(number.isdecimal() for number in numbers):
+        net.blocks = blocks[: max(map(int, numbers)) + 1]
 
 
 def _geometry_only(module: nn.Module) -> nn.Module:

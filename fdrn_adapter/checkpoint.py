@@ -37,8 +37,12 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
         name: (t.half() if half and t.is_floating_point() else t).detach().cpu()
         for name, t in model.state_dict().items()
     }
-    path = Path(path)
-    part = path.with_name(path.name + ".part")  # a crash while writing must not cost the old file
+    write_checkpoint(Path(path), weights, config)
+
+
+def write_checkpoint(path: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
+    """Write weights and config in the stock layout; a crash while writing keeps the old file."""
+    part = path.with_name(path.name + ".part")
     torch.save({"state_dict": weights, "config": config}, part)
     part.replace(path)
 

@@ -76,19 +76,43 @@ class ImageEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+    def forward(
+        self, image: Tensor, max_side: int | None = None, hashed: bool = True
+    ) -> ImageFeatures:
         """Encode images of one size.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised.
             max_side: cap of the longest side in pixels; the encoder's own where None.
+            hashed: see `views_of`.
 
         Returns:
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
         """
-        size = tuple(image.shape[-2:])
         x = self._capped(image, self.max_side if max_side is None else max_side)
         low, high = self.backbone((x - self.mean) / self.std)
+        return self.views_of(low, high, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+
+    def views_of(
+        self,
+        low: Tensor | None,
+        high: Tensor | None,
+        image_size: tuple[int, int],
+        input_size: tuple[int, int],
+        hashed: bool = True,
+    ) -> ImageFeatures:
+        """The recycled features out of the backbone's two maps.
+
+        A frozen backbone's maps can be kept, and only this be run anew while the views are trained.
+
+        Args:
+            low: (B, C, H/4, W/4), None where it is not used.
+            high: (B, C, H/16, W/16), None where it is not used.
+            image_size: rows and columns of the images.
+            input_size: rows and columns of what the backbone was given.
+            hashed: note whose weights the features are of, so that another model refuses them;
+                hashing takes milliseconds, and is left out while weights are learning.
+        """
         maps = {}
         if low is not None:
             maps["low"] = low if self.low_projection is None else self.low_projection(low)
@@ -98,11 +122,11 @@ class ImageEncoder(nn.Module):
         return ImageFeatures(
             maps=maps,
             grids=self.grids,
-            image_size=size,
-            input_size=tuple(x.shape[-2:]),
+            image_size=image_size,
+            input_size=input_size,
             architecture=self.architecture,
             # Weights change at every training step and hashing them takes milliseconds.
-            weights="" if learning else self.fingerprint(),
+            weights="" if learning or not hashed else self.fingerprint(),
         )
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -209,6 +209,38 @@ class _Alignments:
 
     def __reduce__(self) -> tuple:
         return (_Alignments, ())
+
+
+class DeferredRecycling:
+    """Features that are encoded when the network first asks for them, once per training phase.
+
+    A training step clicks several times without gradient, in eval mode, and predicts once with it:
+    each of the two phases encodes once. Encoding happens inside the network's `forward`, where
+    DistributedDataParallel expects everything that gets gradients.
+
+    Args:
+        encode: returns the features of the batch, one image for each roi.
+        rois: (B, 4) float64, CPU: rmin, rmax, cmin, cmax, inclusive, in image pixels; they may
+            reach over the border by a fraction of a pixel.
+    """
+
+    def __init__(self, encode: Callable[[], ImageFeatures], rois: Tensor):
+        self.encode, self.rois = encode, rois
+        self.encodings = 0
+        self._phases: dict[bool, Recycling] = {}
+
+    @property
+    def batch(self) -> int:
+        return len(self.rois)
+
+    def now(self) -> Recycling:
+        """The features for the phase that is running."""
+        learning = torch.is_grad_enabled()
+        if learning not in self._phases:
+            self.encodings += 1
+            features = self.encode()
+            self._phases[learning] = Recycling([features], self.rois, list(range(self.batch)))
+        return self._phases[learning]
 
 
 def recycle(

