@@ -14,6 +14,7 @@ COMMANDS = {
         "fdrn_adapter.demo",
         "stock RITM and FDRN side by side on a photograph: times, masks, plots",
     ),
+    "gallery": ("fdrn_adapter.gallery", "masks of trained networks on five photographs"),
     "complexity": (
         "fdrn_adapter.complexity",
         "parameters and multiply-adds beside the paper's Table 2",

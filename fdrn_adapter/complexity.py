@@ -230,7 +230,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="RITM or ClickSEG checkout to build its networks from; the others "
                              "come from what is installed (ritm-annotation), or are skipped")
     parser.add_argument("--models", metavar="A,B", default=None,
-                        help=f"default: all of {', '.join(zoo.names())}")
+                        help=f"default: all of {', '.join(zoo.paper_names())}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
@@ -241,7 +241,7 @@ def chosen(models: str | None) -> list[str]:
         ValueError: a name that the zoo does not have, or none at all.
     """
     if models is None:
-        return zoo.names()
+        return zoo.paper_names()
     names = [name.strip() for name in models.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--models is empty; allowed: {', '.join(zoo.names())}.")

@@ -1,4 +1,4 @@
-"""The variants of the paper's Table 2, read from model_zoo/*.yaml, built by name."""
+"""The variants of the paper's Table 2 and networks trained here: model_zoo/*.yaml, by name."""
 
 import argparse
 import difflib
@@ -54,7 +54,7 @@ class ZooEntry:
 
     Attributes:
         name: of the file.
-        title: the paper's name.
+        title: the paper's name, or what the network is.
         code_base: "ritm" or "clickseg", whose stock networks it is built from.
         host_class: dotted name under the code base's package.
         host_params: arguments of that class.
@@ -92,8 +92,13 @@ def folder() -> Path:
 
 
 def names() -> list[str]:
-    """All variants, in the order of the paper's Table 2."""
+    """All variants: those of the paper's Table 2 in its order, then networks of our own."""
     return [entry.name for entry in _entries(folder()).values()]
+
+
+def paper_names() -> list[str]:
+    """The variants of the paper's Table 2."""
+    return [name for name in names() if info(name).paper_network is not None]
 
 
 def info(name: str) -> ZooEntry:
@@ -122,7 +127,8 @@ def _entries(where: Path) -> dict[str, ZooEntry]:
 
 def _read(path: Path) -> ZooEntry:
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    table2 = data["paper"]["table2"]
+    paper = data["paper"] or {}  # null for networks that are not the paper's
+    table2 = paper.get("table2", {})
 
     def figures(part: str) -> Figures | None:
         return Figures(**table2[part]) if table2.get(part) else None
@@ -138,7 +144,7 @@ def _read(path: Path) -> ZooEntry:
         encoder_input=tuple(data["encoder_input"]) if data["encoder_input"] else None,
         paper_encoder=figures("image_encoder"),
         paper_network=figures("mask_network"),
-        paper_noc=data["paper"].get("table1_noc", {}),
+        paper_noc=paper.get("table1_noc", {}),
         weights=data["weights"],
         order=data["order"],
     )
@@ -303,8 +309,8 @@ def load(name: str) -> nn.Module:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `fdrn zoo` (none but --help)."""
     parser.description = (
-        "List the variants of the paper's Table 2 that can be built by name, with the paper's own "
-        "figures."
+        "List the networks that can be built by name: the variants of the paper's Table 2 with the "
+        "paper's own figures, and those that were trained here."
     )
     parser.epilog = "Example: fdrn zoo"
 

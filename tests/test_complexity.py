@@ -138,7 +138,7 @@ def test_the_note_on_the_papers_counter_depends_on_the_numbers(results):
 
 
 def test_models_are_chosen_by_name():
-    assert complexity.chosen(None) == zoo.names()
+    assert complexity.chosen(None) == zoo.paper_names()
     assert complexity.chosen("H1-hrnet18, H1-hrnet18,RITM-hrnet18") == ["H1-hrnet18",
                                                                        "RITM-hrnet18"]
     with pytest.raises(ValueError, match="--models is empty"):

@@ -47,12 +47,12 @@ class Lite:
     use_low: bool = True
     decouple_clicks: bool = True
     dynamic_scale: bool = True
-    epochs: int = 40
-    small_crop: int = 128
-    large_crop: int = 192
-    large_from: float = 0.8
+    epochs: int = 30
+    small_crop: int = 96
+    large_crop: int = 128
+    large_from: float = 0.6
     batch_size: int = 8
-    lr: float = 2e-3
+    lr: float = 1.5e-3
 
     def crop_at(self, epoch: int, epochs: int) -> tuple[int, int]:
         """Rows and columns of the crops of an epoch."""
