@@ -112,7 +112,7 @@ class SamSegmenter:
         mask = masks[self._best(len(masks), ious)]
         if layout.low_res_masks is None:
             return self._probability(_resize(mask, self._shape))
-        if layout.low_res is not None:
+        if layout.feeds_back:
             self._low_res = mask
         return self._probability(self._uncrop(mask))
 
@@ -179,8 +179,7 @@ class SamSegmenter:
         else:
             values = {"point_coords": coords[None], "point_labels": labels[None]}
         values["orig_im_size"] = np.array(self._shape)
-        side = layout.low_res or sam_layout.LOW_RES
-        fed_back = self._low_res
+        side, fed_back = layout.low_res, self._low_res
         values["mask_input"] = np.zeros((1, 1, side, side)) if fed_back is None \
             else fed_back[None, None]
         values["has_mask_input"] = np.array([fed_back is not None])

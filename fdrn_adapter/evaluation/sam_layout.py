@@ -76,7 +76,8 @@ class Layout:
         dtypes: of the decoder's inputs.
         points: most points the decoder takes, None for any number.
         fixed_points: whether it takes exactly `points`.
-        low_res: side of `mask_input`, None where the mask cannot be fed back.
+        low_res: side of `mask_input`.
+        feeds_back: whether the mask of a click is an input of the next.
         masks, low_res_masks, iou: names of the decoder's outputs, None where missing.
     """
 
@@ -86,7 +87,8 @@ class Layout:
     dtypes: dict[str, type]
     points: int | None
     fixed_points: bool
-    low_res: int | None
+    low_res: int
+    feeds_back: bool
     masks: str | None
     low_res_masks: str | None
     iou: str | None
@@ -129,7 +131,8 @@ def read(encoder: Any, decoder: Any, encoder_path: Path) -> Layout:
         dtypes={name: _dtype(i) for name, i in inputs.items()},
         points=number if fixed else EFFICIENT_MAX_POINTS if efficient else None,
         fixed_points=fixed,
-        low_res=(side if isinstance(side, int) else LOW_RES) if feeds_back else None,
+        low_res=side if isinstance(side, int) else LOW_RES,
+        feeds_back=feeds_back,
         masks=masks,
         low_res_masks=low_res_masks,
         iou=_named(outputs, "iou"),
