@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from fdrn_adapter.evaluation import text_table
+from fdrn_adapter.evaluation import naming, text_table
 
 # Methods outside the zoo that the paper has too, by our names.
 METHODS = {"graphcut": "Graph Cut", "randomwalker": "Random Walker"}
@@ -116,16 +116,10 @@ def _measured(table: Table, runs: list[dict[str, Any]]) -> Iterator[_Model]:
     for name in dict.fromkeys(run["model"] for run in runs):
         own = [run for run in runs if run["model"] == name]
         title = paper_title(name)
-        for i, setting in enumerate(dict.fromkeys(map(_setting, own))):
-            values = dict(_values(table, [run for run in own if _setting(run) == setting]))
+        for i, setting in enumerate(dict.fromkeys(map(naming.setting, own))):
+            values = dict(_values(table, [run for run in own if naming.setting(run) == setting]))
             if values:
                 yield _Model(f"{name} ({setting})" if i else name, None if i else title, values)
-
-
-def _setting(run: dict[str, Any]) -> str:
-    threads = run.get("threads")
-    parts = [run.get("engine"), threads and f"{threads} thread{'s' if threads > 1 else ''}"]
-    return ", ".join(part for part in parts if part)
 
 
 def _values(table: Table, runs: list[dict[str, Any]]) -> Iterator[tuple[int, float]]:
