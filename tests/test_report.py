@@ -128,10 +128,11 @@ def test_models_look_different_and_the_same_in_all_panels():
 
     styles = [tuple(plots.style(i).values()) for i in range(20)]
     assert len(set(styles)) == 20
-    sheet = plots._Sheet({"runs": [a_run("A"), a_run("B"), a_run("B", "Berkeley"), a_run("C")]})
+    sheet = plots._Sheet({"runs": [a_run("A", untrained=True), a_run("B"),
+                                   a_run("B", "Berkeley"), a_run("C")]})
     panels = dict(sheet._panels(lambda run: run["model"] != "A"))
     assert [[label for label, _ in runs] for runs in panels.values()] == [["B", "C"], ["B"]]
-    assert sheet._place == {"A": 0, "B": 1, "C": 2}
+    assert sheet._place == {"A (random weights)": 0, "B": 1, "C": 2}
 
 
 def test_nothing_to_draw_and_values_far_apart(tmp_path):

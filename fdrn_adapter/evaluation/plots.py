@@ -60,7 +60,10 @@ class _Sheet:
     def __init__(self, results: dict[str, Any]) -> None:
         self._results = results
         self._runs = results["runs"]
-        self._labels = naming.labels(self._runs)
+        self._labels = [
+            label + (" (random weights)" if run.get("untrained") else "")
+            for label, run in zip(naming.labels(self._runs), self._runs, strict=True)
+        ]
         self._place = {label: i for i, label in enumerate(dict.fromkeys(self._labels))}
 
     def draw(

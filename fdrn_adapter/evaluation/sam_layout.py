@@ -186,10 +186,8 @@ def _normalisation(path: Path, image: str) -> tuple[bool | None, float]:
             continue
         if node.op_type in ("Sub", "Add"):
             other = next((constants[n] for n in node.input if n in constants), None)
-            try:
-                mean = np.abs(onnx.numpy_helper.to_array(other)).max() if other else 255.0
-            except Exception:  # noqa: BLE001  a constant in a file beside the graph
-                mean = 255.0
+            known = other is not None and other.data_location != onnx.TensorProto.EXTERNAL
+            mean = np.abs(onnx.numpy_helper.to_array(other)).max() if known else 255.0
             return True, 255.0 if mean > 1 or scaled else 1.0
         if node.op_type in ("Div", "Mul"):
             scaled = True
