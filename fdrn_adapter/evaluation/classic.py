@@ -4,6 +4,10 @@ Both take clicks as disks of hard seeds, and one pixel of frame around the image
 seeds: with a single positive click there would be nothing to tell the object from otherwise. A
 click outranks the frame, a later click an earlier one, and a clicked pixel every other disk.
 Before there is a positive click the answer is an empty mask.
+
+The frame stays when there are negative clicks. Without it from then on, the random walker needs
+two clicks more to an IoU of 85% (12 images of GrabCut: 13.1 instead of 11.0); published figures are
+probably without.
 """
 
 import logging
