@@ -1,0 +1,1 @@
+"""Evaluation: data sets, protocols, outside methods and reports of `fdrn benchmark`."""
