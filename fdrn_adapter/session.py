@@ -126,6 +126,19 @@ class InteractiveSession:
             self._predictor.set_input_image(image)
             self._restore()
 
+    def forget_features(self) -> None:
+        """Encode the next image in any case, also one that was seen before."""
+        self._cache.clear()
+
+    def zoom_in_like_stock(self, longest_side: int = 400) -> None:
+        """Zoom in as the stock evaluation does (`--eval-mode cvpr`), instead of the fixed crop.
+
+        From the second click on, the object's surroundings are cut out and resized to a longest
+        side of so many pixels. Takes effect with the next image or object.
+        """
+        zoom_in = self._predictor.zoom_in
+        zoom_in.skip_clicks, zoom_in.target_size = 1, longest_side
+
     @property
     def image(self) -> np.ndarray | None:
         """The current image, (H, W, 3) uint8 RGB."""

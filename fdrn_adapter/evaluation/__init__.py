@@ -1,0 +1,1 @@
+"""The comparison benchmark's parts: data sets, click simulation, protocols, baselines, reports."""
