@@ -215,7 +215,10 @@ class InteractiveSession:
         stock = importlib.import_module(f"{self._package}.inference.clicker")
         clicker = stock.Clicker(click_indx_offset=index_offset)
         for click in clicks:
-            clicker.add_click(stock.Click(is_positive=click.positive, coords=(click.y, click.x)))
+            # NumPy's integers, as the stock click simulation has them: the stock zoom-in then
+            # hands on coordinates in double precision, and results equal its evaluation's.
+            coords = (np.int64(click.y), np.int64(click.x))
+            clicker.add_click(stock.Click(is_positive=click.positive, coords=coords))
         return self._predictor.get_prediction(clicker)
 
     def undo(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """SBD and Pascal VOC: every instance of an image is a sample, as in the stock evaluation."""
 
 import pickle
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def _sbd_items(root: Path) -> Iterator[Item]:
         image, mask = root / "img" / f"{name}.jpg", root / "inst" / f"{name}.mat"
         try:
             labels = np.unique(read_mat(mask))
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            yield Item(name, name, image, mask, problem=f"{mask} cannot be read: {error}")
+        except BadSampleError as error:
+            yield Item(name, name, image, mask, problem=error.reason)
             continue
         if not (labels > 0).any():
             yield Item(name, name, image, mask, problem="the instance map has no object")
@@ -53,8 +54,20 @@ def _sbd_items(root: Path) -> Iterator[Item]:
 
 
 def read_mat(path: Path) -> np.ndarray:
-    """The instance map (H, W) of an SBD file: GTinst.Segmentation."""
-    return _require_scipy().loadmat(str(path))["GTinst"][0][0][0].astype(np.int32)
+    """The instance map (H, W) of an SBD file: GTinst.Segmentation.
+
+    Raises:
+        BadSampleError: it cannot be read, or holds something else.
+    """
+    io = _require_scipy()
+    unreadable = (
+        OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, NotImplementedError,
+        zlib.error, io.matlab.MatReadError,
+    )
+    try:
+        return io.loadmat(str(path))["GTinst"][0][0][0].astype(np.int32)
+    except unreadable as error:
+        raise BadSampleError(path.stem, f"{path} cannot be read: {error}") from error
 
 
 def _read_sbd(item: Item) -> tuple[np.ndarray, np.ndarray]:

@@ -25,12 +25,15 @@ class Journal:
         self.entries: list[dict[str, Any]] = []
         config = json.loads(json.dumps(config))  # as it will be read: tuples become lists
         if self.path.exists():
-            if not resume:
+            if not resume and self.path.read_bytes().count(b"\n") < 2:
+                self.path.unlink()  # it ended before the first sample
+            elif not resume:
                 raise ValueError(
                     f"{self.path} holds the results of a benchmark. Pass --resume to go on with "
                     "it (a finished one is reported again), or another --out."
                 )
-            self._read(config)
+            else:
+                self._read(config)
         self._file = self.path.open("a", encoding="utf-8")
         if self._file.tell() == 0:
             self.add({"kind": "config", "config": config}, keep=False)

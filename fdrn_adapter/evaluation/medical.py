@@ -2,6 +2,7 @@
 
 import functools
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def _volume(path: Path) -> np.ndarray:
     nibabel = _require_nibabel()
     try:
         volume = np.asarray(nibabel.load(path).dataobj)
-    except (OSError, EOFError, ValueError, nibabel.filebasedimages.ImageFileError) as error:
+    except (
+        OSError, EOFError, ValueError, zlib.error, nibabel.filebasedimages.ImageFileError
+    ) as error:
         raise BadSampleError(path.name, f"{path} cannot be read as NIfTI: {error}") from error
     if volume.ndim != 3:
         raise BadSampleError(path.name, f"{path} is no volume: its shape is {volume.shape}")

@@ -65,6 +65,7 @@ class Built:
         model: the network, None for other methods.
         trained: False for random weights, None where there is nothing to train.
         crop_size: rows and columns of the network's crops as the zoo has them, None elsewhere.
+        engine: that runs a network, None for methods without one.
     """
 
     spec: ModelSpec
@@ -72,6 +73,7 @@ class Built:
     model: nn.Module | None
     trained: bool | None
     crop_size: tuple[int, int] | None = None
+    engine: str | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -191,15 +193,13 @@ def build(spec: ModelSpec, options: Options) -> Built:
 
         segmenter = sam.build(spec.text, options.threads)
         segmenter.name = spec.name
-        return Built(spec, segmenter, None, None)
+        return Built(spec, segmenter, None, None, engine="onnxruntime")
     model, trained, crop_size = network(spec.source, options)
     if spec.kind in BRS_MODES:
         segmenter = BrsSegmenter(spec.name, model, spec.kind, options.eval_mode, options.flip)
-    else:
-        segmenter = NetworkSegmenter(
-            spec.name, model, options.engine, options.eval_mode, options.flip
-        )
-    return Built(spec, segmenter, model, trained, crop_size)
+        return Built(spec, segmenter, model, trained, crop_size, "torch")
+    segmenter = NetworkSegmenter(spec.name, model, options.engine, options.eval_mode, options.flip)
+    return Built(spec, segmenter, model, trained, crop_size, options.engine)
 
 
 def network(
