@@ -91,7 +91,7 @@ def test_equals_the_stock_evaluation_with_its_zoom_in(ritm):
     teach(host, image, mask)
     sample = as_sample("p", as_array(image), trimap(trimap_of(mask.numpy())))
     for model in (host, woken(fdrn_adapter.wrap(host, encoder="hrnet18s"))):
-        check_against_stock(model, sample, "cvpr", True, 3)
+        check_against_stock(model, sample, "cvpr", False, 3)
 
 
 def test_the_settings_of_the_comparison_matter(host, fdrn, samples):
@@ -102,8 +102,8 @@ def test_the_settings_of_the_comparison_matter(host, fdrn, samples):
     runs = [ious(host), ious(fdrn), ious(host, flip=True), ious(host, eval_mode="fixed64"),
             ious(fdrn, eval_mode="cvpr")]
     assert len({tuple(run) for run in runs}) == 5
-    assert ious(host) == ious(host, eval_mode="cvpr")  # a stock network's default
-    assert ious(fdrn) == ious(fdrn, eval_mode="fixed288")
+    assert runs[0] == ious(host, eval_mode="cvpr")  # a stock network's default
+    assert runs[1] == ious(fdrn, eval_mode="fixed288")
 
 
 def test_target_iou_ends_a_sample_except_in_long(host, samples):
@@ -150,7 +150,7 @@ def test_false_clicks_are_at_the_right_place_with_the_wrong_sign(host):
             break
     (honest,) = run_sample("noc", segmenter, sample, Settings(max_clicks=1))
     (x, y, positive), = honest["clicks"]
-    assert record["clicks"] == [(x, y, not positive)]
+    assert record["clicks"] == [[x, y, not positive]]
 
 
 def test_multi_encodes_once_for_all_objects(host, fdrn):

@@ -81,12 +81,12 @@ class Trace:
 
     Attributes:
         ious: after each click, single precision as the stock script keeps them.
-        clicks: (x, y, positive).
+        clicks: [x, y, positive].
         ms: time of each `add_click`.
     """
 
     ious: list[float] = field(default_factory=list)
-    clicks: list[tuple[int, int, bool]] = field(default_factory=list)
+    clicks: list[list] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
 
 
@@ -112,7 +112,7 @@ def interact(
         prediction = prob > settings.threshold
         reached = iou(mask, prediction)
         trace.ious.append(float(np.float32(reached)))
-        trace.clicks.append((click.x, click.y, click.positive))
+        trace.clicks.append([click.x, click.y, click.positive])
         trace.ms.append(ms)
         if stops and settings.target_iou is not None and reached >= settings.target_iou:
             break

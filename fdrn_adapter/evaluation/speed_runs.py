@@ -56,7 +56,7 @@ def speed_runs(
         head: what every run says of itself: threads ...
         repeats, warmup, progress: see `speed.measure`.
     """
-    image = picture()
+    image = picture(PAPER_INPUT)
     tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     candidates: dict[str, Callable[[], object]] = {}
     sessions: dict[str, SessionTimes] = {}
@@ -87,7 +87,7 @@ def crop_size_of(built: Built) -> tuple[int, int]:
     return FOCALCLICK_CROP if callable(getattr(model, "refine", None)) else RITM_CROP
 
 
-def picture(size: tuple[int, int] = PAPER_INPUT) -> np.ndarray:
+def picture(size: tuple[int, int]) -> np.ndarray:
     """A bright ellipse on a textured ground, (H, W, 3) uint8; the same every time."""
     rows, cols = size
     rng = np.random.default_rng(0)
