@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -289,19 +290,17 @@ def finish(
     with_paper: bool,
 ) -> None:
     """Write and print everything that follows from the results."""
-    from fdrn_adapter.evaluation import report
+    from fdrn_adapter.evaluation import pictures, report
 
     results.write(found, out)
     results.write_iou_analysis(found, out)
     print(report.terminal_table(found))
     for line in remarks(found):
         print(line)
-    report.write(found, out)
-    if data:
-        from fdrn_adapter.evaluation import pictures
-
-        load_sample, replay = callables(data, models)
-        pictures.draw(found, out, load_sample, replay)
+    drawn = []
+    if importlib.util.find_spec("matplotlib"):  # the report says so where it is missing
+        drawn = pictures.draw(found, out, *callables(data, models))
+    report.write(found, out, pictures=drawn)
     if with_paper:
         from fdrn_adapter.evaluation import paper
 
@@ -310,10 +309,8 @@ def finish(
 
 
 def remarks(found: dict[str, Any]) -> list[str]:
-    """What a reader of the table has to know: untrained models, samples left out."""
-    untrained = dict.fromkeys(r["model"] for r in found["runs"] if r.get("trained") is False)
-    lines = [f"{name}: {segmenters.UNTRAINED}, accuracy means nothing, time is real"
-             for name in untrained]
+    """The samples that were left out, with the reason."""
+    lines = []
     bad: dict[tuple[str, str], list[str]] = {}
     for run in found["runs"]:
         for skipped in run.get("skipped", []):

@@ -170,7 +170,8 @@ def described(built: Built) -> dict[str, Any]:
     about: dict[str, Any] = {"spec": built.spec.text, "notes": built.notes or None}
     if built.engine is not None:
         about["engine"] = built.engine
+    if built.trained is False:
+        about["untrained"] = True
     if built.model is not None:
-        about["trained"] = built.trained
         about["is_fdrn"] = bool(getattr(built.model, "is_fdrn", False))
     return about
