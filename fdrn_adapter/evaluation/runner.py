@@ -1,5 +1,6 @@
 """The loop: every sample through every model before the next, each result written down at once."""
 
+import functools
 import hashlib
 import random
 import resource
@@ -31,13 +32,17 @@ class Unit:
     dataset: Dataset
     protocol: str
 
+    @functools.cached_property
+    def _groups(self) -> list[tuple[str, list[int]]]:
+        return self.dataset.groups()
+
     def __len__(self) -> int:
-        return len(self.dataset.groups()) if self.protocol == "multi" else len(self.dataset)
+        return len(self._groups) if self.protocol == "multi" else len(self.dataset)
 
     def load(self, i: int) -> tuple[Sample | None, list[BadSampleError]]:
         """A sample (for `multi`, an image with its objects), and what is wrong with it."""
         if self.protocol == "multi":
-            return self.dataset.load_group(self.dataset.groups()[i][1])
+            return self.dataset.load_group(self._groups[i][1])
         try:
             return self.dataset.load(i), []
         except BadSampleError as error:
