@@ -77,6 +77,8 @@ class NetworkSegmenter:
         self.eval_mode = eval_mode
         crop = crop_of_mode(eval_mode)
         self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip)
+        if engine == "torch":  # others are compiled for points in single precision
+            self._session.click_like_stock_evaluation()
         self.for_dataset("")
 
     def for_dataset(self, dataset: str) -> None:
@@ -156,5 +158,6 @@ class BrsSegmenter:
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         if self._image is None:
             raise RuntimeError("No image yet: call set_image(image) first.")
-        self._clicker.add_click(self._click(is_positive=positive, coords=(y, x)))
+        coords = (np.int64(y), np.int64(x))  # as `InteractiveSession.click_like_stock_evaluation`
+        self._clicker.add_click(self._click(is_positive=positive, coords=coords))
         return np.asarray(self._predictor.get_prediction(self._clicker), np.float32)
