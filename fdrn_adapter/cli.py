@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,10 @@ COMMANDS = {
         "stock RITM and FDRN side by side on a photograph: times, masks, plots",
     ),
     "gallery": ("fdrn_adapter.gallery", "masks of trained networks on five photographs"),
+    "benchmark": (
+        "fdrn_adapter.benchmark",
+        "accuracy and time of FDRNs, stock networks and other methods on evaluation data",
+    ),
     "complexity": (
         "fdrn_adapter.complexity",
         "parameters and multiply-adds beside the paper's Table 2",
@@ -29,6 +34,7 @@ REPORTS_ITSELF = ("run",)
 EPILOG = """\
 Examples:
   fdrn demo                           on a bundled photograph, writes fdrn_demo/
+  fdrn benchmark --models H2-hrnet18s,graphcut --datasets GrabCut=DIR
   fdrn complexity --models H2-hrnet18s
   fdrn run --codebase ritm demo.py --checkpoint=model.pth --cpu
 
@@ -72,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = make_parser(command)
         args = parser.parse_args(argv)
+        args.command_line = shlex.join(["fdrn", *argv])  # for results that say where they are from
         if args.version:
             return print_version()
         if args.command is None:

@@ -1,7 +1,6 @@
 """`fdrn demo`: stock RITM and FDRN on one photograph, with one click sequence, in one run."""
 
 import argparse
-import itertools
 import json
 import os
 import sys
@@ -11,18 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from fdrn_adapter import demo_report, speed, zoo
-from fdrn_adapter.complexity import chosen, click_points
+from fdrn_adapter.complexity import chosen
 from fdrn_adapter.images import read_image
+from fdrn_adapter.timing_subjects import Subject, candidates_of
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
-PAPER_INPUT = (321, 481)  # rows, columns of the image in Table 2
 MIN_SIDE = 32  # pixels; fewer are not a photograph, and the rois below would not differ
-NUM_ROIS = 8  # more than the alignments an ImageFeatures keeps, so that each is new when it returns
 
 # The woman of scikit-image's `astronaut`, without the helmet: x, y in pixels of 512x512, positive.
 _CLICKS = (
@@ -40,14 +36,6 @@ class Click:
     x: int
     y: int
     positive: bool
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network of the comparison."""
-
-    entry: zoo.ZooEntry
-    model: nn.Module
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")
     with speed.threads(args.threads):
-        subjects = [Subject(zoo.info(n), _network(n, args.codebase, args.seed)) for n in names]
+        subjects = [_subject(n, args.codebase, args.seed) for n in names]
         clicks = click_sequence(image)
         with tqdm(desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
             measured = _measure(subjects, image, len(clicks), args.repeats, bar)
@@ -95,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
         "image": {"name": source, "rows": image.shape[0], "cols": image.shape[1]},
         "clicks": [asdict(click) for click in clicks],
         "seed": args.seed,
-        **demo_report.collect([s.entry for s in subjects], measured, len(clicks)),
+        **demo_report.collect([zoo.info(n) for n in names], measured, len(clicks)),
     }
     written = [out / "demo.json"]
     written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -161,12 +149,13 @@ def click_sequence(image: np.ndarray) -> list[Click]:
     ]
 
 
-def _network(name: str, codebase: str | None, seed: int) -> nn.Module:
+def _subject(name: str, codebase: str | None, seed: int) -> Subject:
     """Trained if the zoo has weights, else random."""
-    if zoo.info(name).weights is None:
-        return zoo.build(name, codebase, seed=seed)
-    zoo.find_package(zoo.info(name), codebase)
-    return zoo.load(name)
+    entry = zoo.info(name)
+    if entry.weights is None:
+        return Subject(name, zoo.build(name, codebase, seed=seed), entry.crop_size)
+    zoo.find_package(entry, codebase)
+    return Subject(name, zoo.load(name), entry.crop_size)
 
 
 # -- time --------------------------------------------------------------------------------------
@@ -183,55 +172,6 @@ def _measure(
     return speed.measure(candidates, repeats, progress=lambda name: bar.update())
 
 
-@torch.inference_mode()
-def candidates_of(
-    subject: Subject, image: Tensor, num_clicks: int = 20
-) -> dict[str, Callable[[], object]]:
-    """What is timed of one network; keys are "<name>/<what>".
-
-    "click" is one forward pass on a crop; with an FDRN the image features are recycled from
-    before and the roi is one they were not aligned to, "click, same roi" is a click that keeps the
-    roi. "encode" is F1 on the photograph, "encode 481x321" on the paper's typical size.
-
-    Args:
-        subject: a network.
-        image: (1, 3, H, W) in [0, 1].
-        num_clicks: in the points tensor.
-    """
-    entry, model, name = subject.entry, subject.model, subject.entry.name
-    rows, cols = image.shape[-2:]
-    rois = [(i, rows - 1, i, cols - 1) for i in range(NUM_ROIS + 1)]
-    crops = [_crop(image, roi, entry.crop_size, model.with_prev_mask) for roi in rois]
-    points = click_points(entry.crop_size, num_clicks)
-    if not entry.is_fdrn:
-        turn = itertools.cycle(crops[1:])
-        return {f"{name}/click": lambda: model(next(turn), points)}
-    features = model.encode_image(image)
-    small = F.interpolate(image, PAPER_INPUT, mode="bilinear", align_corners=False, antialias=True)
-    small = small.clamp(0, 1)
-
-    def click(roi: tuple, crop: Tensor) -> object:
-        with model.recycling(features, [roi]):
-            return model(crop, points)
-
-    turn = itertools.cycle(zip(rois[1:], crops[1:], strict=True))
-    return {
-        f"{name}/encode": lambda: model.encode_image(image),
-        f"{name}/encode 481x321": lambda: model.encode_image(small),
-        f"{name}/click": lambda: click(*next(turn)),
-        f"{name}/click, same roi": lambda: click(rois[0], crops[0]),
-    }
-
-
-def _crop(image: Tensor, roi: tuple, size: tuple[int, int], with_prev_mask: bool) -> Tensor:
-    """The crop as the stock zoom-in cuts it: inclusive roi, resized with align_corners=True."""
-    rmin, rmax, cmin, cmax = roi
-    part = image[:, :, rmin : rmax + 1, cmin : cmax + 1]
-    crop = F.interpolate(part, size, mode="bilinear", align_corners=True)
-    prev_mask = torch.zeros_like(crop[:, :1])
-    return torch.cat([crop, prev_mask], dim=1) if with_prev_mask else crop
-
-
 # -- masks -------------------------------------------------------------------------------------
 
 
@@ -240,7 +180,7 @@ def _all_masks(
 ) -> dict[str, np.ndarray]:
     bar.set_description("masks")
     bar.reset(total=len(subjects) * len(clicks))
-    return {s.entry.name: _masks(s, image, clicks, bar.update) for s in subjects}
+    return {s.name: _masks(s, image, clicks, bar.update) for s in subjects}
 
 
 def _masks(
@@ -249,7 +189,7 @@ def _masks(
     """The mask (H, W) after all clicks, in the stock pipeline, FDRN with its fixed crop."""
     from fdrn_adapter.session import InteractiveSession
 
-    crop = subject.entry.crop_size[0] if subject.entry.is_fdrn else None
+    crop = subject.crop_size[0] if subject.is_fdrn else None
     session = InteractiveSession(subject.model, crop=crop)
     session.set_image(image)
     for click in clicks:

@@ -86,6 +86,7 @@ class InteractiveSession:
         self._cache = FeatureCache(cache_bytes)
         device = next(model.parameters()).device
         self._predictor = stock_predictor(model, info, device, crop, flip, self._cache)
+        self._integer: type = int  # of click coordinates, for the stock code
         self._image: np.ndarray | None = None
         self._history: list[_Snapshot] = []
         self._now = -1
@@ -125,6 +126,28 @@ class InteractiveSession:
         if image is not None:
             self._predictor.set_input_image(image)
             self._restore()
+
+    def forget_features(self) -> None:
+        """Encode the next image in any case, also one that was seen before."""
+        self._cache.clear()
+
+    def click_like_stock_evaluation(self) -> None:
+        """Give results that equal the stock evaluation's to the last bit, from the next click on.
+
+        The stock zoom-in computes where a click lies on the crop in the precision of the click:
+        single for Python's integers, which the stock GUI hands it, double for NumPy's, which the
+        stock click simulation does. Probabilities differ by up to 1e-3.
+        """
+        self._integer = np.int64
+
+    def zoom_in_like_stock(self, longest_side: int = 400) -> None:
+        """Zoom in as the stock evaluation does (`--eval-mode cvpr`), instead of the fixed crop.
+
+        From the second click on, the object's surroundings are cut out and resized to a longest
+        side of so many pixels. Takes effect with the next image or object.
+        """
+        zoom_in = self._predictor.zoom_in
+        zoom_in.skip_clicks, zoom_in.target_size = 1, longest_side
 
     @property
     def image(self) -> np.ndarray | None:
@@ -202,7 +225,8 @@ class InteractiveSession:
         stock = importlib.import_module(f"{self._package}.inference.clicker")
         clicker = stock.Clicker(click_indx_offset=index_offset)
         for click in clicks:
-            clicker.add_click(stock.Click(is_positive=click.positive, coords=(click.y, click.x)))
+            coords = (self._integer(click.y), self._integer(click.x))
+            clicker.add_click(stock.Click(is_positive=click.positive, coords=coords))
         return self._predictor.get_prediction(clicker)
 
     def undo(self) -> np.ndarray:
