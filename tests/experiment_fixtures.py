@@ -102,7 +102,8 @@ def brats(root: Path, count: int = 3, depth: int = 8) -> Path:
         head = np.hypot(x - 60, y - 50)[..., None] < 48
         scan = head * (200 + 300 * (labels > 0) + generator.normal(0, 20, labels.shape))
         for kind, data in (("flair", scan.astype(np.int16)), ("seg", labels)):
-            nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), root / name / f"{name}_{kind}.nii.gz")
+            volume = nibabel.Nifti1Image(data, np.eye(4))
+            nibabel.save(volume, root / name / f"{name}_{kind}.nii.gz")
     return root
 
 
