@@ -26,12 +26,13 @@ MODEL_NAME = "two"
 
 def main(cfg):
     model, model_cfg = init_model(cfg)
-    own, average = [], trainer.average_gradients
+    own, mean, average = [], [], trainer.average_gradients
+    def gradients(net):
+        return torch.cat([p.grad.flatten() for p in net.parameters() if p.grad is not None])
     def kept(net):
-        own.append(net.sfi.conv.weight.grad.clone())
+        own.append(gradients(net))
         average(net)
-        mean.append(net.sfi.conv.weight.grad.clone())
-    mean = []
+        mean.append(gradients(net))
     trainer.average_gradients = kept
     plan = paper.Schedule(epochs=2, lr=1e-2, adapter_epochs={adapter}).overridden(cfg)
     paper.fit(model, cfg, model_cfg, "isegm", "davis", plan)
