@@ -180,11 +180,21 @@ def build(
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        model = hosts.build_host(_host_config(entry, package))
+        model = stock_network(entry, package)
         if entry.is_fdrn:
             options = {**entry.fdrn, "init": init or entry.fdrn["init"]}
             model = wrap(model, copy=False, **options)
     return model.eval()
+
+
+def stock_network(entry: ZooEntry, package: str) -> nn.Module:
+    """The stock network of an entry, of an FDRN its host, with random weights.
+
+    Args:
+        entry: from `info`.
+        package: from `find_package`.
+    """
+    return hosts.build_host(_host_config(entry, package))
 
 
 def _host_config(entry: ZooEntry, package: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 
 from fdrn_adapter import checkpoint
@@ -77,6 +77,9 @@ class DynamicScaleTrainer:
         if ema_decay is not None:
             self.average = state.MovingAverage(self._model, ema_decay)
             self.optim.register_step_post_hook(lambda *_: self.average.update())
+        if cfg.distributed:
+            # See batch_forward for why not the stock way.
+            self.optim.register_step_pre_hook(lambda *_: average_gradients(self._model))
         self._resume()
 
     def _loader(self, dataset: Any, batch_size: int, sampler: Sampler) -> DataLoader:
@@ -96,6 +99,8 @@ class DynamicScaleTrainer:
         if self._adapter_epochs:
             hold_host(self._model, epoch < self._adapter_epochs)
         super().training(epoch)
+        if self.cfg.distributed:
+            share_buffers(self._model)
         self._write_state(epoch)
 
     def validation(self, epoch: int) -> None:
@@ -111,11 +116,18 @@ class DynamicScaleTrainer:
     # -- steps ---------------------------------------------------------------------------------
 
     def batch_forward(self, batch_data: dict[str, Any], validation: bool = False) -> tuple:
-        """The stock step, with the batch's image features at hand."""
+        """The stock step, with the batch's image features at hand.
+
+        Several processes: gradients are averaged before the optimizer's step instead of by
+        DistributedDataParallel during `backward`. That one expects every parameter to get a
+        gradient (F1's last fuse layers make maps that nobody reads, and a held host gets none) and
+        to be used inside `forward` (FocalClick's refiner is not).
+        """
         seed_all((self._seed + _STEP, self._epoch, self._batch, int(validation)))
         self._batch += 1
         given = {k: batch_data.pop(k) for k in list(batch_data) if k.startswith(PREFIX)}
-        with self._recycling(given):
+        alone = self.net.no_sync if self.cfg.distributed else contextlib.nullcontext
+        with self._recycling(given), alone():
             return super().batch_forward(batch_data, validation)
 
     @contextlib.contextmanager
@@ -181,6 +193,29 @@ def _encode(encoder: nn.Module, given: dict[str, Tensor], global_size: tuple[int
         None if low is None else low.to(dtype), None if high is None else high.to(dtype),
         global_size, global_size, hashed=False,
     )
+
+
+@torch.no_grad()
+def average_gradients(model: nn.Module) -> None:
+    """Give all processes the mean of their gradients; works in place.
+
+    Which parameters have one is a matter of the network and the phase, the same everywhere.
+    """
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    for dtype in {g.dtype for g in gradients}:
+        chosen = [g for g in gradients if g.dtype == dtype]
+        flat = torch.cat([g.flatten() for g in chosen])
+        distributed.all_reduce(flat)
+        flat /= distributed.get_world_size()
+        for gradient, mean in zip(chosen, flat.split([g.numel() for g in chosen]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+@torch.no_grad()
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the first one's batch-norm statistics, those that are saved."""
+    for buffer in model.buffers():
+        distributed.broadcast(buffer, 0)
 
 
 @functools.cache

@@ -1,0 +1,19 @@
+"""Ours-H2-hrnet18s on COCO+LVIS, a row of Table 1.
+
+    fdrn run --codebase RITM --set LVIS_v1_PATH=DIR train.py \
+        experiments/cocolvis/h2_hrnet18s.py
+"""
+
+from fdrn_adapter.training import paper
+
+MODEL_NAME = "cocolvis_h2_hrnet18s"
+RUN = paper.PaperRun("H2-hrnet18s", "coco_lvis")
+
+
+def main(cfg):
+    model, model_cfg = init_model(cfg)
+    paper.train(model, cfg, model_cfg, RUN)
+
+
+def init_model(cfg):
+    return paper.init_model(cfg, RUN)
