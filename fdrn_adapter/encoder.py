@@ -1,6 +1,7 @@
 """F1, the image encoder: runs once per image (Sec. 3.2)."""
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -76,24 +77,33 @@ class ImageEncoder(nn.Module):
             self.backbone.eval()
         return self
 
-    def forward(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
-        """Encode images of one size.
-
-        Args:
-            image: (B, 3, H, W), RGB in [0, 1], un-normalised.
-            max_side: cap of the longest side in pixels; the encoder's own where None.
-
-        Returns:
-            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
-        """
-        size = tuple(image.shape[-2:])
-        x = self._capped(image, self.max_side if max_side is None else max_side)
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of an image (B, 3, H, W) in [0, 1] that is small enough already."""
         low, high = self.backbone((x - self.mean) / self.std)
         maps = {}
         if low is not None:
             maps["low"] = low if self.low_projection is None else self.low_projection(low)
         if high is not None:
             maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+        return maps
+
+    def forward(
+        self, image: Tensor, max_side: int | None = None,
+        compute: Callable[[Tensor], dict[str, Tensor]] | None = None,
+    ) -> ImageFeatures:
+        """Encode images of one size.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], un-normalised.
+            max_side: cap of the longest side in pixels; the encoder's own where None.
+            compute: what an engine made of `maps`; that itself where None.
+
+        Returns:
+            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
+        """
+        size = tuple(image.shape[-2:])
+        x = self._capped(image, self.max_side if max_side is None else max_side)
+        maps = (self.maps if compute is None else compute)(x)
         learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
         return ImageFeatures(
             maps=maps,

@@ -1,0 +1,311 @@
+"""Click maps, click encoder and the stem's second convolution, by linearity (HRNet hosts).
+
+The stock Conv1S is a 1x1 convolution, a LeakyReLU, and from there on linear: a 3x3 convolution of
+stride 2, a scale, in an FDRN the 3x3 fuse of two such encoders, then the sum with the image's first
+features and the backbone's second 3x3 convolution of stride 2. So the stem's output before its
+activation is a sum
+
+    image term  +  term of the previous mask without clicks  +  terms of the clicks' disks,
+
+each through one composed convolution of 11x11 cells (7x7 for stock networks) and stride 4:
+
+- the image term, and what an empty mask without clicks gives, change with the roi only;
+- of a value m in [0, 1] of the previous mask, each of the 16 channels behind the LeakyReLU is a
+  piecewise linear function with at most one knot t = -b/w. All of them together are combinations of
+  m and max(m - t, 0) for the knots inside (0, 1), which are few (a fourth for random weights);
+- a disk changes the channels on its 81 pixels only, and the output on at most 6x6 cells.
+
+At the map's border the stock layers pad their own inputs with zeros, so that border cells have
+other composed kernels; there are three cases per axis.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fdrn_adapter.click_encoder import DecoupledClickEncoder, split_current_click
+from fdrn_adapter.engines.disks import disk_at
+from fdrn_adapter.engines.rewrites import affine_of
+
+STRIDE = 4
+MAX_RADIUS = 16  # pixels; larger disks are no longer sparse
+_CELLS = 8  # side of the canvas on which composed kernels are probed
+_PROBED = (0, _CELLS // 2, _CELLS - 1)  # cells at the start, in the middle and at the end
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One click encoder: which clicks it sees ("all", "current", "history")."""
+
+    clicks: str
+    conv1: nn.Conv2d
+    slope: float
+    conv3: nn.Conv2d
+    scale: float
+
+
+class ClickStem(nn.Module):
+    """The composed form of a host's click encoder and second convolution.
+
+    Args:
+        backbone: a stock HRNet, in eval mode, before its batch norms are folded.
+        branches, fuse: from `branches_of` the click encoder.
+        radius_px: of the disks.
+        with_prev_mask: whether the encoders see a previous mask.
+        size: rows and columns of the crop, multiples of 4.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, backbone: nn.Module, branches: list[Branch], fuse: nn.Conv2d | None,
+        radius_px: float, with_prev_mask: bool, size: tuple[int, int],
+    ):
+        super().__init__()
+        self.size, self.radius_px, self.with_prev_mask = size, radius_px, with_prev_mask
+        self.branches, self.fuse = branches, fuse
+        self.reach = 5 if fuse is not None else 3  # pixels a cell sees to either side
+        self.window = 2 * self.reach + 1
+        scale, shift = affine_of(backbone.bn2)
+        self.conv2_weight = backbone.conv2.weight.double() * scale.view(-1, 1, 1, 1)
+        self.conv2_shift = shift
+        kernels = self._probe()  # (3, 3, 64, channels, window, window)
+        self.register_buffer("kernels", kernels.float(), persistent=False)
+        self.register_buffer("base", self._base().float(), persistent=False)
+        self._make_mask_kernels(kernels)
+
+    # -- composing -----------------------------------------------------------------------------
+
+    def _linear(self, hidden: list[Tensor], biases: bool) -> Tensor:
+        """From behind the LeakyReLUs to the backbone's second convolution."""
+        encoded = {}
+        for branch, h in zip(self.branches, hidden, strict=True):
+            bias = branch.conv3.bias.double() if biases else None
+            encoded[branch.clicks] = branch.scale * F.conv2d(
+                h, branch.conv3.weight.double(), bias, stride=2, padding=1
+            )
+        out = encoded.get("all", 0)
+        if self.fuse is not None:
+            bias = self.fuse.bias.double() if biases else None
+            both = torch.cat([encoded["current"], encoded["history"]], dim=1)
+            out = out + F.conv2d(both, self.fuse.weight.double(), bias, padding=1)
+        return F.conv2d(out, self.conv2_weight, None, stride=2, padding=1)
+
+    def _probe(self) -> Tensor:
+        """Composed kernels for the three cases of rows and of columns."""
+        widths = [branch.conv1.out_channels for branch in self.branches]
+        out_channels, side = len(self.conv2_weight), STRIDE * _CELLS
+        cases = []
+        for row in _PROBED:
+            for col in _PROBED:
+                with torch.enable_grad():
+                    h = torch.zeros(out_channels, sum(widths), side, side, dtype=torch.float64,
+                                    requires_grad=True)
+                    out = self._linear(list(h.split(widths, dim=1)), biases=False)
+                    picked = out[:, :, row, col].diagonal().sum()
+                    (grad,) = torch.autograd.grad(picked, h)
+                grad = F.pad(grad, (self.reach,) * 4)
+                top, left = STRIDE * row, STRIDE * col
+                cases.append(grad[:, :, top : top + self.window, left : left + self.window])
+        return torch.stack(cases).unflatten(0, (3, 3))
+
+    def _base(self) -> Tensor:
+        """(1, 64, h, w): what no click and an empty mask give, biases included."""
+        hidden = []
+        for branch in self.branches:
+            value = _activate(branch.conv1.bias.double(), branch.slope)
+            hidden.append(value.view(1, -1, 1, 1).expand(-1, -1, *self.size))
+        return self._linear(hidden, biases=True) + self.conv2_shift.view(1, -1, 1, 1)
+
+    def _make_mask_kernels(self, kernels: Tensor) -> None:
+        """Kernels on (m, max(m - t_1, 0), ...) and the knots t."""
+        first, knots, steps = [], [], []  # slopes at 0; (channel, knot, change of slope)
+        for branch in self.branches:
+            weights = branch.conv1.weight.double()[:, 0, 0, 0] if self.with_prev_mask else ()
+            for w, b in zip(weights, branch.conv1.bias.double(), strict=False):
+                w, b = w.item(), b.item()
+                positive = b > 0 or (b == 0 and w > 0)
+                slopes = (w, branch.slope * w) if positive else (branch.slope * w, w)
+                first.append(slopes[0])
+                if w != 0 and 0 < -b / w < 1:
+                    knots.append(-b / w)
+                    steps.append((len(first) - 1, slopes[1] - slopes[0]))
+        if not first:
+            return
+        parts = [torch.einsum("abocij,c->aboij", kernels, torch.tensor(first).to(kernels))]
+        parts += [kernels[:, :, :, channel] * step for channel, step in steps]
+        mask = torch.stack(parts, dim=3).float()  # (3, 3, 64, 1 + K, window, window)
+        self.register_buffer("knots", torch.tensor([0.0, *knots]).view(1, -1, 1, 1),
+                             persistent=False)
+        r = self.reach  # without what lies beyond the border
+        self.register_buffer("middle", mask[1, 1].contiguous(), persistent=False)
+        self.register_buffer("top", mask[0, :, ..., r:, :].flatten(0, 1).contiguous(),
+                             persistent=False)
+        self.register_buffer("left", mask[1, 0, ..., r:].contiguous(), persistent=False)
+        # Windows of the last cells end `STRIDE` pixels behind the cell's own.
+        last = min(self.window, r + STRIDE)
+        self.tail = last
+        self.register_buffer("bottom", mask[2, :, ..., :last, :].flatten(0, 1).contiguous(),
+                             persistent=False)
+        self.register_buffer("right", mask[1, 2, ..., :last].contiguous(), persistent=False)
+
+    # -- in the graph --------------------------------------------------------------------------
+
+    def mask_term(self, prev_mask: Tensor) -> Tensor:
+        """(B, 64, h, w) of a previous mask (B, 1, H, W) in [0, 1]."""
+        x = F.relu(prev_mask - self.knots)  # (B, 1 + K, H, W)
+        r, front, tail = self.reach, self.window - self.reach, self.tail
+        y = F.conv2d(x, self.middle, stride=STRIDE, padding=r)
+        y = y[:, :, : self.size[0] // STRIDE, : self.size[1] // STRIDE]
+        left = F.conv2d(x[..., :front], self.left, stride=STRIDE, padding=(r, 0))
+        right = F.conv2d(x[..., -tail:], self.right, stride=STRIDE, padding=(r, 0))
+        inner = torch.cat([left[:, :, 1:-1], y[:, :, 1:-1, 1:-1], right[:, :, 1:-1]], dim=3)
+        top = self._ends(F.conv2d(x[:, :, :front], self.top, stride=STRIDE, padding=(0, r)))
+        bottom = self._ends(F.conv2d(x[:, :, -tail:], self.bottom, stride=STRIDE, padding=(0, r)))
+        return torch.cat([top, inner, bottom], dim=2)
+
+    @staticmethod
+    def _ends(strip: Tensor) -> Tensor:
+        """A border row from its values by the kernels of the three cases of columns."""
+        start, middle, end = strip.chunk(3, dim=1)
+        return torch.cat([start[..., :1], middle[..., 1:-1], end[..., -1:]], dim=3)
+
+    # -- outside of it -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def add_disks(self, pre: Tensor, points: Tensor, prev_mask: Tensor | None) -> Tensor:
+        """`pre` (B, 64, h, w) with the terms of all clicks; `pre` itself stays as it is.
+
+        Args:
+            pre: the image term.
+            points: (B, 2N, 3) as the model takes them.
+            prev_mask: (B, 1, H, W), None for networks without.
+        """
+        out = pre.clone(memory_format=torch.contiguous_format)
+        of = {"all": points}
+        if self.fuse is not None:
+            of["current"], of["history"] = split_current_click(points)
+        offset = 0
+        for branch in self.branches:
+            width = branch.conv1.out_channels
+            for b in range(len(points)):
+                mask = None if prev_mask is None else prev_mask[b, 0].numpy()
+                disks = _Disks(of[branch.clicks][b].numpy(), self, mask)
+                if disks.places:
+                    self._add(out[b], disks, branch, slice(offset, offset + width))
+            offset += width
+        return out
+
+    def _add(self, out: Tensor, disks: "_Disks", branch: Branch, channels: slice) -> None:
+        maps, owner = torch.from_numpy(disks.maps), torch.from_numpy(disks.owner)
+        weight, bias = branch.conv1.weight, branch.conv1.bias
+        with_clicks = _activate(F.conv2d(maps, weight, bias), branch.slope)
+        without = maps.clone()
+        without[:, -2:] = 0
+        hidden = (with_clicks - _activate(F.conv2d(without, weight, bias), branch.slope)) * owner
+        kernels = self.kernels[:, :, :, channels]
+        last = [side // STRIDE - 1 for side in self.size]
+        terms = F.conv2d(hidden, kernels[1, 1], stride=STRIDE)  # (n, 64, cells, cells)
+        count = terms.shape[-1]
+        for term, h, (row, col) in zip(terms, hidden, disks.places, strict=True):
+            r0, c0 = max(0, row), max(0, col)
+            r1, c1 = min(last[0], row + count - 1), min(last[1], col + count - 1)
+            if r0 == 0 or c0 == 0 or r1 == last[0] or c1 == last[1]:
+                cases = F.conv2d(h[None], kernels.flatten(0, 2), stride=STRIDE)[0]
+                cases = cases.unflatten(0, (3, 3, -1))
+                a = torch.ones(count, dtype=torch.long)
+                b = a.clone()
+                for index, first, end in ((a, row, last[0]), (b, col, last[1])):
+                    cell = torch.arange(count) + first
+                    index[cell == 0], index[cell == end] = 0, 2
+                i = torch.arange(count)
+                term = cases[a[:, None], b[None], :, i[:, None], i[None]].permute(2, 0, 1)
+            out[:, r0 : r1 + 1, c0 : c1 + 1] += term[
+                :, r0 - row : r1 + 1 - row, c0 - col : c1 + 1 - col
+            ]
+
+
+class _Disks:
+    """The disks of one branch and sample, cut into windows; each pixel belongs to one of them.
+
+    Attributes:
+        places: (row, col) of each window's first cell.
+        maps: (n, 2 or 3, side, side): previous mask if any, positive and negative disks.
+        owner: (n, 1, side, side): 1 on pixels that this window accounts for.
+    """
+
+    def __init__(self, points: np.ndarray, stem: ClickStem, prev_mask: np.ndarray | None):
+        rows, cols = stem.size
+        radius, reach = stem.radius_px, stem.reach
+        cells = int((2 * radius + 2 * reach) // STRIDE) + 1
+        side = STRIDE * (cells - 1) + stem.window
+        pad = side + STRIDE
+        drawn = np.zeros((2, rows + 2 * pad, cols + 2 * pad), np.float32)
+        owned = np.zeros(drawn.shape[1:], bool)
+        disks, half = [], len(points) // 2
+        for i, (r, c, _) in enumerate(points.astype(np.float32)):
+            if max(r, c) < 0:
+                continue
+            for (ys, xs), disk in disk_at(r, c, radius, 1.0, stem.size):
+                where = (slice(ys.start + pad, ys.stop + pad), slice(xs.start + pad, xs.stop + pad))
+                drawn[int(i >= half)][where][disk] = 1
+                first = (int(np.ceil((v - radius - reach) / STRIDE)) for v in (r, c))
+                disks.append((where, disk & ~owned[where], *first))
+                owned[where] |= disk
+        self.places = []
+        maps, owners = [], []
+        for where, mine, row, col in disks:
+            if not mine.any():
+                continue
+            y, x = STRIDE * row - reach, STRIDE * col - reach
+            window = (slice(y + pad, y + pad + side), slice(x + pad, x + pad + side))
+            owner = np.zeros((side, side), np.float32)
+            inside = tuple(slice(a.start - b.start, a.stop - b.start)
+                           for a, b in zip(where, window, strict=True))
+            owner[inside] = mine
+            stack = drawn[:, *window]
+            if prev_mask is not None:
+                mask = np.zeros((1, side, side), np.float32)
+                part = tuple(slice(a.start - pad, a.stop - pad) for a in where)
+                mask[0][inside] = prev_mask[part]
+                stack = np.concatenate([mask, stack])
+            maps.append(stack)
+            owners.append(owner[None])
+            self.places.append((row, col))
+        if maps:
+            self.maps, self.owner = np.stack(maps), np.stack(owners)
+
+
+def _activate(x: Tensor, slope: float) -> Tensor:
+    return F.leaky_relu(x, slope)
+
+
+def branches_of(click_encoder: nn.Module) -> tuple[list[Branch], nn.Conv2d | None] | None:
+    """The encoders of a host's (decoupled or stock) click encoder, None if they are others."""
+    if isinstance(click_encoder, DecoupledClickEncoder):
+        parts = {"all": click_encoder.all_clicks, "current": click_encoder.current,
+                 "history": click_encoder.history}
+        fuse = click_encoder.fuse
+    else:
+        parts, fuse = {"all": click_encoder}, None
+    branches = [_branch(clicks, part) for clicks, part in parts.items() if part is not None]
+    return None if None in branches else (branches, fuse)
+
+
+def _branch(clicks: str, part: nn.Module) -> Branch | None:
+    if not (isinstance(part, nn.Sequential) and len(part) == 4):
+        return None
+    conv1, act, conv3, scale = part
+    right = (
+        isinstance(conv1, nn.Conv2d) and conv1.kernel_size == (1, 1) and conv1.bias is not None
+        and isinstance(act, nn.LeakyReLU | nn.ReLU)
+        and isinstance(conv3, nn.Conv2d) and conv3.kernel_size == (3, 3)
+        and conv3.stride == (2, 2) and conv3.padding == (1, 1) and conv3.bias is not None
+        and hasattr(scale, "scale") and hasattr(scale, "lr_mult")
+    )
+    if not right:
+        return None
+    factor = (scale.scale * scale.lr_mult).abs().item()
+    return Branch(clicks, conv1, getattr(act, "negative_slope", 0.0), conv3, factor)
