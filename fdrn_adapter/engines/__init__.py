@@ -13,6 +13,7 @@ its weights, shared by all sessions, and dropped when the weights change or the 
 
 import importlib.util
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 ENGINES = ("eager", "torch", "onnxruntime", "openvino")
 # What each needs; `onnxruntime` and `openvino` are also the names of the extras.
 _PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+
+
+VARIABLE = "FDRN_ENGINE"
 
 
 class EngineNotInstalledError(ValueError):
@@ -55,6 +59,8 @@ def available() -> tuple[str, ...]:
 def resolve(engine: str, model: nn.Module | None = None) -> str:
     """The engine that is meant: "auto" is the fastest that is installed.
 
+    The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
+
     Models on another device than the CPU, or in another dtype than float32, run in "eager": the
     other engines are for float32 on the CPU.
 
@@ -62,7 +68,9 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
         EngineNotInstalledError: its package is missing; the message names the extra.
         ValueError: no such engine.
     """
-    if engine not in (*ENGINES, "auto"):
+    if engine == "auto":
+        engine = os.environ.get(VARIABLE) or available()[-1]
+    if engine not in ENGINES:
         raise ValueError(f"Unknown engine {engine!r}; allowed: auto, {', '.join(ENGINES)}.")
     if engine in _PACKAGES and engine not in available():
         raise EngineNotInstalledError(
@@ -76,7 +84,7 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
         if engine != "eager":
             logger.info("%s in %s runs in eager torch", parameter.device, parameter.dtype)
         return "eager"
-    return available()[-1] if engine == "auto" else engine
+    return engine
 
 
 class AcceleratedModel:

@@ -265,7 +265,7 @@ class _Disks:
             inside = tuple(slice(a.start - b.start, a.stop - b.start)
                            for a, b in zip(where, window, strict=True))
             owner[inside] = mine
-            stack = drawn[:, *window]
+            stack = drawn[:, window[0], window[1]]
             if prev_mask is not None:
                 mask = np.zeros((1, side, side), np.float32)
                 part = tuple(slice(a.start - pad, a.stop - pad) for a in where)

@@ -12,7 +12,6 @@ graphs: `Prepare` runs when the crop of the image changes, `Click` for every cli
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
