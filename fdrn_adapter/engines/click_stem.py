@@ -32,8 +32,6 @@ from fdrn_adapter.engines.rewrites import affine_of
 
 STRIDE = 4
 MAX_RADIUS = 16  # pixels; larger disks are no longer sparse
-_CELLS = 8  # side of the canvas on which composed kernels are probed
-_PROBED = (0, _CELLS // 2, _CELLS - 1)  # cells at the start, in the middle and at the end
 
 
 @dataclass(frozen=True)
@@ -71,53 +69,50 @@ class ClickStem(nn.Module):
         scale, shift = affine_of(backbone.bn2)
         self.conv2_weight = backbone.conv2.weight.double() * scale.view(-1, 1, 1, 1)
         self.conv2_shift = shift
-        kernels = self._probe()  # (3, 3, 64, channels, window, window)
+        kernels = self._compose()
         self.register_buffer("kernels", kernels.float(), persistent=False)
-        self.register_buffer("base", self._base().float(), persistent=False)
+        self.register_buffer("base", self._base(), persistent=False)
         self._make_mask_kernels(kernels)
 
     # -- composing -----------------------------------------------------------------------------
 
-    def _linear(self, hidden: list[Tensor], biases: bool) -> Tensor:
-        """From behind the LeakyReLUs to the backbone's second convolution."""
-        encoded = {}
-        for branch, h in zip(self.branches, hidden, strict=True):
-            bias = branch.conv3.bias.double() if biases else None
-            encoded[branch.clicks] = branch.scale * F.conv2d(
-                h, branch.conv3.weight.double(), bias, stride=2, padding=1
-            )
-        out = encoded.get("all", 0)
-        if self.fuse is not None:
-            bias = self.fuse.bias.double() if biases else None
-            both = torch.cat([encoded["current"], encoded["history"]], dim=1)
-            out = out + F.conv2d(both, self.fuse.weight.double(), bias, padding=1)
-        return F.conv2d(out, self.conv2_weight, None, stride=2, padding=1)
+    def _compose(self) -> Tensor:
+        """Composed kernels for the three cases of rows and of columns, by the layers' adjoints.
 
-    def _probe(self) -> Tensor:
-        """Composed kernels for the three cases of rows and of columns."""
-        widths = [branch.conv1.out_channels for branch in self.branches]
-        out_channels, side = len(self.conv2_weight), STRIDE * _CELLS
-        cases = []
-        for row in _PROBED:
-            for col in _PROBED:
-                with torch.enable_grad():
-                    h = torch.zeros(out_channels, sum(widths), side, side, dtype=torch.float64,
-                                    requires_grad=True)
-                    out = self._linear(list(h.split(widths, dim=1)), biases=False)
-                    picked = out[:, :, row, col].diagonal().sum()
-                    (grad,) = torch.autograd.grad(picked, h)
-                grad = F.pad(grad, (self.reach,) * 4)
-                top, left = STRIDE * row, STRIDE * col
-                cases.append(grad[:, :, top : top + self.window, left : left + self.window])
-        return torch.stack(cases).unflatten(0, (3, 3))
+        (3, 3, 64, channels, window, window): first, inner and last row, first, inner and last
+        column; taps on what the stock layers pad with zeros are left out.
+        """
+        return torch.stack([
+            torch.stack([self._composed(row, col) for col in range(3)]) for row in range(3)
+        ])
+
+    def _composed(self, row: int, col: int) -> Tensor:
+        on_stem = _inside(self.conv2_weight, row, col, 1, 0)  # (64, 64, 3, 3)
+        encoded = {"all": on_stem}
+        if self.fuse is not None:
+            on_encoded = F.conv_transpose2d(on_stem, self.fuse.weight.double())  # 5 x 5
+            on_encoded = _inside(on_encoded, row, col, 2, 1)
+            encoded["current"], encoded["history"] = on_encoded.chunk(2, dim=1)
+            encoded["all"] = F.pad(on_stem, (1, 1, 1, 1))
+        return torch.cat([
+            branch.scale * F.conv_transpose2d(
+                encoded[branch.clicks], branch.conv3.weight.double(), stride=2
+            )
+            for branch in self.branches
+        ], dim=1)
 
     def _base(self) -> Tensor:
         """(1, 64, h, w): what no click and an empty mask give, biases included."""
-        hidden = []
+        encoded = {}
         for branch in self.branches:
-            value = _activate(branch.conv1.bias.double(), branch.slope)
-            hidden.append(value.view(1, -1, 1, 1).expand(-1, -1, *self.size))
-        return self._linear(hidden, biases=True) + self.conv2_shift.view(1, -1, 1, 1)
+            value = _activate(branch.conv1.bias, branch.slope)
+            hidden = value.view(1, -1, 1, 1).expand(-1, -1, *self.size)
+            encoded[branch.clicks] = branch.scale * branch.conv3(hidden)
+        out = encoded.get("all", 0)
+        if self.fuse is not None:
+            out = out + self.fuse(torch.cat([encoded["current"], encoded["history"]], dim=1))
+        out = F.conv2d(out, self.conv2_weight.float(), None, stride=2, padding=1)
+        return out + self.conv2_shift.float().view(1, -1, 1, 1)
 
     def _make_mask_kernels(self, kernels: Tensor) -> None:
         """Kernels on (m, max(m - t_1, 0), ...) and the knots t."""
@@ -276,6 +271,20 @@ class _Disks:
             self.places.append((row, col))
         if maps:
             self.maps, self.owner = np.stack(maps), np.stack(owners)
+
+
+def _inside(kernel: Tensor, row: int, col: int, before: int, after: int) -> Tensor:
+    """A kernel without its taps beyond the border, in the case (row, col) of 0, 1, 2.
+
+    Of a first cell the first `before` taps are outside, of a last one the last `after`.
+    """
+    kernel = kernel.clone()
+    for case, dim in ((row, 2), (col, 3)):
+        if case == 0:
+            kernel.narrow(dim, 0, before).zero_()
+        elif case == 2 and after:
+            kernel.narrow(dim, kernel.shape[dim] - after, after).zero_()
+    return kernel
 
 
 def _activate(x: Tensor, slope: float) -> Tensor:

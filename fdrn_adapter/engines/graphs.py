@@ -61,16 +61,19 @@ class HRNetParts(nn.Module):
         net: the copy (FDRN model or stock network).
         info: description of the host.
         size: rows and columns of the crop, None for any size.
+        compose: draw clicks outside, and compose what follows them (`ClickStem`) where that can be.
     """
 
-    def __init__(self, net: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None):
+    def __init__(
+        self, net: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None, compose: bool
+    ):
         super().__init__()
         self.net, self.info, self.size = net, info, size
         host = getattr(net, "host", net) if getattr(net, "is_fdrn", False) else net
         self.host = [host]  # in a list: its parameters are registered once, under `net`
         self.backbone = [host.get_submodule(info.backbone)]
         backbone = self.backbone[0]
-        self.stem = self._stem(host, info, size)
+        self.stem = self._stem(host, info, size) if compose else None
         network_size = None if size is None else info.network_size(size)
         cells = None if size is None else tuple(-(-side // STRIDE) for side in network_size)
         self.head = ocr.OCRHead(backbone, cells) if ocr.fits(backbone) else None
@@ -235,9 +238,15 @@ def private_copy(model: nn.Module) -> nn.Module:
 
 
 def build_parts(
-    model: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None
+    model: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None, compose: bool = True
 ) -> nn.Module | None:
-    """A rewritten private copy of a network's F2, None where it has an unknown structure."""
+    """A rewritten private copy of a network's F2, None where it has an unknown structure.
+
+    Args:
+        model: FDRN model or stock network, which stays as it is.
+        info: description of the host.
+        size, compose: see `HRNetParts`.
+    """
     copy = private_copy(model)
     if getattr(copy, "is_fdrn", False):
         copy.image_encoder = None
@@ -249,7 +258,7 @@ def build_parts(
             for name in ("compute_pre_stage_features", "compute_hrnet_feats", "conv2", "bn2",
                          "aggregate_hrnet_features", "relu")
         ) and not info.missing_click_encoder
-        return HRNetParts(copy, info, size) if known else None
+        return HRNetParts(copy, info, size, compose) if known else None
     known = all(hasattr(backbone, f"block{i}") for i in (1, 2, 3, 4)) \
         and hasattr(host.feature_extractor, "decode_head") and not info.missing_click_encoder
     return SegFormerParts(copy, info, size) if known else None
