@@ -73,6 +73,9 @@ class ClickStem(nn.Module):
         self.register_buffer("kernels", kernels.float(), persistent=False)
         self.register_buffer("base", self._base(), persistent=False)
         self._make_mask_kernels(kernels)
+        widths = [branch.conv1.out_channels for branch in branches]
+        self.split_kernels = [k.contiguous() for k in self.kernels.split(widths, dim=3)]
+        self.phases = [self._by_phase(k[1, 1]) for k in self.split_kernels]
 
     # -- composing -----------------------------------------------------------------------------
 
@@ -113,6 +116,13 @@ class ClickStem(nn.Module):
             out = out + self.fuse(torch.cat([encoded["current"], encoded["history"]], dim=1))
         out = F.conv2d(out, self.conv2_weight.float(), None, stride=2, padding=1)
         return out + self.conv2_shift.float().view(1, -1, 1, 1)
+
+    def _by_phase(self, kernel: Tensor) -> Tensor:
+        """(16, channels, 9 * 64): positions of a kernel (64, channels, w, w), grouped by phase."""
+        side = 3 * STRIDE
+        grid = F.pad(kernel, (0, side - self.window) * 2)
+        grid = grid.unflatten(3, (3, STRIDE)).unflatten(2, (3, STRIDE))  # (64, c, k, p, k, p)
+        return grid.permute(3, 5, 1, 2, 4, 0).flatten(0, 1).flatten(2).contiguous()
 
     def _make_mask_kernels(self, kernels: Tensor) -> None:
         """Kernels on (m, max(m - t_1, 0), ...) and the knots t."""
@@ -178,99 +188,85 @@ class ClickStem(nn.Module):
             points: (B, 2N, 3) as the model takes them.
             prev_mask: (B, 1, H, W), None for networks without.
         """
-        out = pre.clone(memory_format=torch.contiguous_format)
         of = {"all": points}
         if self.fuse is not None:
             of["current"], of["history"] = split_current_click(points)
-        offset = 0
-        for branch in self.branches:
-            width = branch.conv1.out_channels
+        rows, cols = (side // STRIDE for side in self.size)
+        # Cells beyond the border are there to be written to, and cut off.
+        cells = torch.zeros(len(points), (rows + 6) * (cols + 6), pre.shape[1])
+        for branch, kernels, by_phase in zip(
+            self.branches, self.split_kernels, self.phases, strict=True
+        ):
             for b in range(len(points)):
                 mask = None if prev_mask is None else prev_mask[b, 0].numpy()
-                disks = _Disks(of[branch.clicks][b].numpy(), self, mask)
-                if disks.places:
-                    self._add(out[b], disks, branch, slice(offset, offset + width))
-            offset += width
-        return out
+                pixels = self._disk_pixels(of[branch.clicks][b].numpy(), mask)
+                if pixels is not None:
+                    y, x, maps = pixels
+                    self._scatter(cells[b], y, x, self._change(branch, maps), kernels, by_phase)
+        cells = cells.view(len(points), rows + 6, cols + 6, -1)[:, 3:-3, 3:-3]
+        return pre + cells.permute(0, 3, 1, 2)
 
-    def _add(self, out: Tensor, disks: "_Disks", branch: Branch, channels: slice) -> None:
-        maps, owner = torch.from_numpy(disks.maps), torch.from_numpy(disks.owner)
-        weight, bias = branch.conv1.weight, branch.conv1.bias
-        with_clicks = _activate(F.conv2d(maps, weight, bias), branch.slope)
+    def _disk_pixels(self, points: np.ndarray, mask: np.ndarray | None) -> tuple | None:
+        """Rows and columns (n,) inside of disks and the maps there (n, 2 or 3), or None."""
+        drawn = np.zeros((2, *self.size), np.float32)
+        places = []
+        for i, (row, col, _) in enumerate(points.astype(np.float32)):
+            if max(row, col) < 0:
+                continue
+            for (ys, xs), disk in disk_at(row, col, self.radius_px, 1.0, self.size):
+                drawn[int(i >= len(points) // 2), ys, xs][disk] = 1
+                y, x = disk.nonzero()
+                places.append((y + ys.start) * self.size[1] + x + xs.start)
+        if not places:
+            return None
+        y, x = np.divmod(np.unique(np.concatenate(places)), self.size[1])
+        maps = [drawn[0, y, x], drawn[1, y, x]]
+        if mask is not None:
+            maps.insert(0, mask[y, x])
+        return torch.from_numpy(y), torch.from_numpy(x), torch.from_numpy(np.stack(maps, axis=1))
+
+    @staticmethod
+    def _change(branch: Branch, maps: Tensor) -> Tensor:
+        """(n, 16): by how much disks change what is behind the LeakyReLU."""
+        weight, bias = branch.conv1.weight[:, :, 0, 0].T, branch.conv1.bias
         without = maps.clone()
         without[:, -2:] = 0
-        hidden = (with_clicks - _activate(F.conv2d(without, weight, bias), branch.slope)) * owner
-        kernels = self.kernels[:, :, :, channels]
-        last = [side // STRIDE - 1 for side in self.size]
-        terms = F.conv2d(hidden, kernels[1, 1], stride=STRIDE)  # (n, 64, cells, cells)
-        count = terms.shape[-1]
-        for term, h, (row, col) in zip(terms, hidden, disks.places, strict=True):
-            r0, c0 = max(0, row), max(0, col)
-            r1, c1 = min(last[0], row + count - 1), min(last[1], col + count - 1)
-            if r0 == 0 or c0 == 0 or r1 == last[0] or c1 == last[1]:
-                cases = F.conv2d(h[None], kernels.flatten(0, 2), stride=STRIDE)[0]
-                cases = cases.unflatten(0, (3, 3, -1))
-                a = torch.ones(count, dtype=torch.long)
-                b = a.clone()
-                for index, first, end in ((a, row, last[0]), (b, col, last[1])):
-                    cell = torch.arange(count) + first
-                    index[cell == 0], index[cell == end] = 0, 2
-                i = torch.arange(count)
-                term = cases[a[:, None], b[None], :, i[:, None], i[None]].permute(2, 0, 1)
-            out[:, r0 : r1 + 1, c0 : c1 + 1] += term[
-                :, r0 - row : r1 + 1 - row, c0 - col : c1 + 1 - col
+        return _activate(maps @ weight + bias, branch.slope) \
+            - _activate(without @ weight + bias, branch.slope)
+
+    def _scatter(self, cells, y, x, change, kernels, by_phase) -> None:
+        """Add what pixels (n, 16) give to the cells around them, (all cells, 64).
+
+        Pixel y is under the kernel of the cells u // 4 - k, k = 0, 1, 2, with u = y + reach, at its
+        row u % 4 + 4 k: 16 phases of pixels, for each a product with nine kernel positions.
+        """
+        u, v = y + self.reach, x + self.reach
+        phase = (u % STRIDE) * STRIDE + v % STRIDE
+        order = phase.argsort()
+        counts = phase.bincount(minlength=STRIDE**2)
+        rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[phase[order]]
+        padded = change.new_zeros(STRIDE**2, int(counts.max()), change.shape[1])
+        padded[phase[order], rank] = change[order]
+        given = torch.bmm(padded, by_phase)[phase[order], rank].view(len(order), 9, -1)
+        rows, cols = (side // STRIDE for side in self.size)
+        k = torch.arange(9)
+        i = (u // STRIDE)[order, None] - k // 3  # (n, 9)
+        j = (v // STRIDE)[order, None] - k % 3
+        at_border = (i == 0) | (i == rows - 1) | (j == 0) | (j == cols - 1)
+        if at_border.any():
+            n, which = at_border.nonzero(as_tuple=True)
+            bi, bj = i[n, which], j[n, which]
+            oy, ox = u[order][n] - STRIDE * bi, v[order][n] - STRIDE * bj
+            cases = [
+                torch.where(cell == 0, 0, torch.where(cell == last, 2, 1))
+                for cell, last in ((bi, rows - 1), (bj, cols - 1))
             ]
-
-
-class _Disks:
-    """The disks of one branch and sample, cut into windows; each pixel belongs to one of them.
-
-    Attributes:
-        places: (row, col) of each window's first cell.
-        maps: (n, 2 or 3, side, side): previous mask if any, positive and negative disks.
-        owner: (n, 1, side, side): 1 on pixels that this window accounts for.
-    """
-
-    def __init__(self, points: np.ndarray, stem: ClickStem, prev_mask: np.ndarray | None):
-        rows, cols = stem.size
-        radius, reach = stem.radius_px, stem.reach
-        cells = int((2 * radius + 2 * reach) // STRIDE) + 1
-        side = STRIDE * (cells - 1) + stem.window
-        pad = side + STRIDE
-        drawn = np.zeros((2, rows + 2 * pad, cols + 2 * pad), np.float32)
-        owned = np.zeros(drawn.shape[1:], bool)
-        disks, half = [], len(points) // 2
-        for i, (r, c, _) in enumerate(points.astype(np.float32)):
-            if max(r, c) < 0:
-                continue
-            for (ys, xs), disk in disk_at(r, c, radius, 1.0, stem.size):
-                where = (slice(ys.start + pad, ys.stop + pad), slice(xs.start + pad, xs.stop + pad))
-                drawn[int(i >= half)][where][disk] = 1
-                first = (int(np.ceil((v - radius - reach) / STRIDE)) for v in (r, c))
-                disks.append((where, disk & ~owned[where], *first))
-                owned[where] |= disk
-        self.places = []
-        maps, owners = [], []
-        for where, mine, row, col in disks:
-            if not mine.any():
-                continue
-            y, x = STRIDE * row - reach, STRIDE * col - reach
-            window = (slice(y + pad, y + pad + side), slice(x + pad, x + pad + side))
-            owner = np.zeros((side, side), np.float32)
-            inside = tuple(slice(a.start - b.start, a.stop - b.start)
-                           for a, b in zip(where, window, strict=True))
-            owner[inside] = mine
-            stack = drawn[:, window[0], window[1]]
-            if prev_mask is not None:
-                mask = np.zeros((1, side, side), np.float32)
-                part = tuple(slice(a.start - pad, a.stop - pad) for a in where)
-                mask[0][inside] = prev_mask[part]
-                stack = np.concatenate([mask, stack])
-            maps.append(stack)
-            owners.append(owner[None])
-            self.places.append((row, col))
-        if maps:
-            self.maps, self.owner = np.stack(maps), np.stack(owners)
+            inside = (oy < self.window) & (ox < self.window)
+            own = kernels[cases[0], cases[1], :, :, oy.clamp(max=self.window - 1),
+                          ox.clamp(max=self.window - 1)] * inside[:, None, None]  # (m, 64, 16)
+            given[n, which] = (own @ change[order][n][..., None])[..., 0]
+        index = (i + 3) * (cols + 6) + j + 3
+        cells.index_add_(0, index.flatten(), given.flatten(0, 1))
 
 
 def _inside(kernel: Tensor, row: int, col: int, before: int, after: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fdrn_adapter import hosts
 from fdrn_adapter.click_encoder import DecoupledClickMaps
+from fdrn_adapter.encoder import _writes
 from fdrn_adapter.engines import graphs
 from fdrn_adapter.engines.compilers import COMPILERS, Compiled
 from fdrn_adapter.engines.disks import draw_maps
@@ -34,13 +35,12 @@ class Weights:
             place for module in model.modules()
             for place in (module._parameters, module._buffers) if place
         ]
+        self.first = next(model.parameters())
 
     def state(self) -> tuple:
-        """Changes whenever a tensor is written to or replaced."""
-        return tuple(
-            (id(t), t.data_ptr(), 0 if t.is_inference() else t._version)
-            for place in self.places for t in place.values() if t is not None
-        )
+        """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
+        tensors = [t for place in self.places for t in place.values() if t is not None]
+        return self.first.data_ptr(), list(map(id, tensors)), [*map(_writes, tensors)]
 
 
 class Runner:
