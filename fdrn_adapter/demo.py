@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from fdrn_adapter import demo_report, speed, zoo
+from fdrn_adapter import demo_report, engines, speed, zoo
 from fdrn_adapter.complexity import chosen, click_points
 from fdrn_adapter.images import read_image
 
@@ -44,10 +44,11 @@ class Click:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network of the comparison."""
+    """A network of the comparison, and the engine it runs in."""
 
     entry: zoo.ZooEntry
     model: nn.Module
+    engine: str = "eager"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="RITM checkout to build the networks from; default: ritm-annotation")
     parser.add_argument("--models", metavar="A,B", default=",".join(MODELS),
                         help=f"default: %(default)s; allowed: {', '.join(zoo.names())}")
+    parser.add_argument("--engine", default="auto",
+                        help=f"auto, {', '.join(engines.names())}; auto is the fastest that is "
+                             "installed (default: %(default)s)")
+    parser.add_argument("--stock-engine", metavar="ENGINE",
+                        help="of the stock networks (default: that of --engine)")
     parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
     parser.add_argument("--repeats", metavar="N", type=int, default=speed.REPEATS,
                         help="timed rounds, of which the median counts (default: %(default)s)")
@@ -86,7 +92,7 @@ def main(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")
     with speed.threads(args.threads):
-        subjects = [Subject(zoo.info(n), _network(n, args.codebase, args.seed)) for n in names]
+        subjects = [_subject(n, args) for n in names]
         clicks = click_sequence(image)
         with tqdm(desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
             measured = _measure(subjects, image, len(clicks), args.repeats, bar)
@@ -96,6 +102,7 @@ def main(args: argparse.Namespace) -> int:
         "clicks": [asdict(click) for click in clicks],
         "seed": args.seed,
         **demo_report.collect([s.entry for s in subjects], measured, len(clicks)),
+        "engine": _engine_names(subjects),
     }
     written = [out / "demo.json"]
     written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -106,6 +113,25 @@ def main(args: argparse.Namespace) -> int:
     print(demo_report.text(results))
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
+
+
+def _subject(name: str, args: argparse.Namespace) -> Subject:
+    entry = zoo.info(name)
+    engine = args.engine if entry.is_fdrn else args.stock_engine or args.engine
+    model = _network(name, args.codebase, args.seed)
+    return Subject(entry, model, engines.resolve(engine, model))
+
+
+def _engine_names(subjects: list[Subject]) -> str:
+    """What ran in which engine, for reports."""
+    names = [
+        " and ".join(dict.fromkeys(
+            "torch eager" if s.engine == "eager" else s.engine
+            for s in subjects if s.entry.is_fdrn == is_fdrn
+        )) for is_fdrn in (True, False)
+    ]
+    own, stock = names
+    return own or stock if own == stock or not (own and stock) else f"{own}, stock in {stock}"
 
 
 def photograph(path: str | None) -> tuple[np.ndarray, str]:
@@ -198,7 +224,8 @@ def candidates_of(
         image: (1, 3, H, W) in [0, 1].
         num_clicks: in the points tensor.
     """
-    entry, model, name = subject.entry, subject.model, subject.entry.name
+    entry, name = subject.entry, subject.entry.name
+    model = engines.accelerate(subject.model, subject.engine)
     rows, cols = image.shape[-2:]
     rois = [(i, rows - 1, i, cols - 1) for i in range(NUM_ROIS + 1)]
     crops = [_crop(image, roi, entry.crop_size, model.with_prev_mask) for roi in rois]
@@ -250,7 +277,7 @@ def _masks(
     from fdrn_adapter.session import InteractiveSession
 
     crop = subject.entry.crop_size[0] if subject.entry.is_fdrn else None
-    session = InteractiveSession(subject.model, crop=crop)
+    session = InteractiveSession(subject.model, subject.engine, crop)
     session.set_image(image)
     for click in clicks:
         session.add_click(click.x, click.y, click.positive)
