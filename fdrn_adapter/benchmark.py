@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fdrn_adapter import speed
+from fdrn_adapter import engines, speed
 from fdrn_adapter.evaluation import datasets, results, runner, segmenters
 from fdrn_adapter.evaluation.journal import Journal
 from fdrn_adapter.evaluation.protocols import (
@@ -64,8 +64,10 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_how(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", metavar="E", default="torch",
-                        help="that runs the networks (default: %(default)s)")
+    parser.add_argument("--engine", metavar="E",
+                        help=f"that runs the networks: auto, {', '.join(engines.names())} "
+                             "(default: auto, the fastest that is installed; eager, the network as "
+                             "it is, with --stock-pipeline)")
     parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
     parser.add_argument("--codebase", metavar="DIR",
                         help="checkout for networks of isegm; default: ritm-annotation")
@@ -163,7 +165,8 @@ def options_of(args: argparse.Namespace) -> Options:
         if flip is False:
             raise ValueError("--stock-pipeline flips; leave out --no-flip, or --stock-pipeline.")
         flip, mode = True, CVPR if mode == DEFAULT_MODE else mode
-    return Options(args.engine, mode, bool(flip), args.threads, args.seed, args.codebase)
+    engine = args.engine or ("eager" if args.stock_pipeline else "auto")
+    return Options(engines.resolve(engine), mode, bool(flip), args.threads, args.seed, args.codebase)
 
 
 def open_all(text: str, protocols: Sequence[str], limit: int | None) -> list[datasets.Dataset]:

@@ -24,6 +24,8 @@ COMMANDS = {
         "fdrn_adapter.complexity",
         "parameters and multiply-adds beside the paper's Table 2",
     ),
+    "export": ("fdrn_adapter.export", "write an FDRN as ONNX files, with a program that uses them"),
+    "profile": ("fdrn_adapter.profile", "where the time of a click goes, and what it grows with"),
     "zoo": ("fdrn_adapter.zoo", "list the variants that can be built by name"),
     "run": ("fdrn_adapter.launcher", "run a stock script of a checkout on current libraries"),
     "doctor": ("fdrn_adapter.doctor", "show what a checkout needs patched, and whether it works"),

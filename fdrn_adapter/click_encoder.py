@@ -1,5 +1,8 @@
 """The current click apart from the historical ones (Sec. 3.3, "Decoupling of current and ...")."""
 
+import functools
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -64,12 +67,16 @@ class DecoupledClickMaps(nn.Module):
         super().__init__()
         self.host_maps = host_maps
 
-    def forward(self, x: Tensor, points: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, points: Tensor, draw: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
         """Returns (B, 6, H, W): positive and negative of all, the current, the historical clicks.
 
-        The first two are what the host's module draws, to the bit.
+        The first two are what the host's module draws, to the bit. `draw` draws points in its
+        place.
         """
-        current, history = (self.host_maps(x, part) for part in split_current_click(points))
+        draw = functools.partial(self.host_maps, x) if draw is None else draw
+        current, history = map(draw, split_current_click(points))
         # A union of disks is their maximum, a distance to several points the minimum.
         use_disks = getattr(self.host_maps, "use_disks", True)
         everything = (torch.maximum if use_disks else torch.minimum)(current, history)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fdrn_adapter import demo_report, speed, zoo
+from fdrn_adapter import demo_report, engines, speed, zoo
 from fdrn_adapter.complexity import chosen
 from fdrn_adapter.images import read_image
 from fdrn_adapter.timing_subjects import Subject, candidates_of
@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="RITM checkout to build the networks from; default: ritm-annotation")
     parser.add_argument("--models", metavar="A,B", default=",".join(MODELS),
                         help=f"default: %(default)s; allowed: {', '.join(zoo.names())}")
+    parser.add_argument("--engine", default="auto",
+                        help=f"auto, {', '.join(engines.names())}; auto is the fastest that is "
+                             "installed (default: %(default)s)")
+    parser.add_argument("--stock-engine", metavar="ENGINE",
+                        help="of the stock networks (default: that of --engine)")
     parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
     parser.add_argument("--repeats", metavar="N", type=int, default=speed.REPEATS,
                         help="timed rounds, of which the median counts (default: %(default)s)")
@@ -74,7 +79,7 @@ def main(args: argparse.Namespace) -> int:
     if args.repeats < 1:
         raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")
     with speed.threads(args.threads):
-        subjects = [_subject(n, args.codebase, args.seed) for n in names]
+        subjects = [_subject(n, args) for n in names]
         clicks = click_sequence(image)
         with tqdm(desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
             measured = _measure(subjects, image, len(clicks), args.repeats, bar)
@@ -84,6 +89,7 @@ def main(args: argparse.Namespace) -> int:
         "clicks": [asdict(click) for click in clicks],
         "seed": args.seed,
         **demo_report.collect([zoo.info(n) for n in names], measured, len(clicks)),
+        "engine": _engine_names(subjects),
     }
     written = [out / "demo.json"]
     written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -94,6 +100,30 @@ def main(args: argparse.Namespace) -> int:
     print(demo_report.text(results))
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
+
+
+def _subject(name: str, args: argparse.Namespace) -> Subject:
+    """Trained if the zoo has weights, else random."""
+    entry = zoo.info(name)
+    if entry.weights is None:
+        model = zoo.build(name, args.codebase, seed=args.seed)
+    else:
+        zoo.find_package(entry, args.codebase)
+        model = zoo.load(name)
+    engine = args.engine if entry.is_fdrn else args.stock_engine or args.engine
+    return Subject(name, model, entry.crop_size, engines.resolve(engine, model))
+
+
+def _engine_names(subjects: list[Subject]) -> str:
+    """What ran in which engine, for reports."""
+    names = [
+        " and ".join(dict.fromkeys(
+            "torch eager" if s.engine == "eager" else s.engine
+            for s in subjects if s.is_fdrn == is_fdrn
+        )) for is_fdrn in (True, False)
+    ]
+    own, stock = names
+    return own or stock if own == stock or not (own and stock) else f"{own}, stock in {stock}"
 
 
 def photograph(path: str | None) -> tuple[np.ndarray, str]:
@@ -149,15 +179,6 @@ def click_sequence(image: np.ndarray) -> list[Click]:
     ]
 
 
-def _subject(name: str, codebase: str | None, seed: int) -> Subject:
-    """Trained if the zoo has weights, else random."""
-    entry = zoo.info(name)
-    if entry.weights is None:
-        return Subject(name, zoo.build(name, codebase, seed=seed), entry.crop_size)
-    zoo.find_package(entry, codebase)
-    return Subject(name, zoo.load(name), entry.crop_size)
-
-
 # -- time --------------------------------------------------------------------------------------
 
 
@@ -190,7 +211,7 @@ def _masks(
     from fdrn_adapter.session import InteractiveSession
 
     crop = subject.crop_size[0] if subject.is_fdrn else None
-    session = InteractiveSession(subject.model, crop=crop)
+    session = InteractiveSession(subject.model, subject.engine, crop)
     session.set_image(image)
     for click in clicks:
         session.add_click(click.x, click.y, click.positive)

@@ -1,6 +1,7 @@
 """F1, the image encoder: runs once per image (Sec. 3.2)."""
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -76,48 +77,59 @@ class ImageEncoder(nn.Module):
             self.backbone.eval()
         return self
 
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of an image (B, 3, H, W) in [0, 1] that is small enough already."""
+        return self._views(*self.backbone((x - self.mean) / self.std))
+
+    def _views(self, low: Tensor | None, high: Tensor | None) -> dict[str, Tensor]:
+        maps = {}
+        if low is not None:
+            maps["low"] = low if self.low_projection is None else self.low_projection(low)
+        if high is not None:
+            maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+        return maps
+
     def forward(
-        self, image: Tensor, max_side: int | None = None, hashed: bool = True
+        self,
+        image: Tensor,
+        max_side: int | None = None,
+        compute: Callable[[Tensor], dict[str, Tensor]] | None = None,
+        hashed: bool = True,
     ) -> ImageFeatures:
         """Encode images of one size.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised.
             max_side: cap of the longest side in pixels; the encoder's own where None.
-            hashed: see `views_of`.
+            compute: what an engine made of `maps`; that itself where None.
+            hashed: note whose weights the features are of, so that another model refuses them;
+                hashing takes milliseconds, and is left out while weights are learning.
 
         Returns:
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
         """
         x = self._capped(image, self.max_side if max_side is None else max_side)
-        low, high = self.backbone((x - self.mean) / self.std)
-        return self.views_of(low, high, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+        maps = (self.maps if compute is None else compute)(x)
+        return self._features(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
 
-    def views_of(
-        self,
-        low: Tensor | None,
-        high: Tensor | None,
-        image_size: tuple[int, int],
-        input_size: tuple[int, int],
-        hashed: bool = True,
+    def features_of(
+        self, low: Tensor | None, high: Tensor | None, size: tuple[int, int]
     ) -> ImageFeatures:
-        """The recycled features out of the backbone's two maps.
+        """The recycled features out of the backbone's two maps, for training.
 
         A frozen backbone's maps can be kept, and only this be run anew while the views are trained.
 
         Args:
             low: (B, C, H/4, W/4), None where it is not used.
             high: (B, C, H/16, W/16), None where it is not used.
-            image_size: rows and columns of the images.
-            input_size: rows and columns of what the backbone was given.
-            hashed: note whose weights the features are of, so that another model refuses them;
-                hashing takes milliseconds, and is left out while weights are learning.
+            size: rows and columns of the images.
         """
-        maps = {}
-        if low is not None:
-            maps["low"] = low if self.low_projection is None else self.low_projection(low)
-        if high is not None:
-            maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+        return self._features(self._views(low, high), size, size, hashed=False)
+
+    def _features(
+        self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
+        hashed: bool,
+    ) -> ImageFeatures:
         learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
         return ImageFeatures(
             maps=maps,
@@ -125,7 +137,6 @@ class ImageEncoder(nn.Module):
             image_size=image_size,
             input_size=input_size,
             architecture=self.architecture,
-            # Weights change at every training step and hashing them takes milliseconds.
             weights="" if learning or not hashed else self.fingerprint(),
         )
 

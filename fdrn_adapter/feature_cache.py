@@ -85,7 +85,7 @@ def encode_cached(
     """Features of an image, from the cache if its content was encoded with these weights before.
 
     Args:
-        model: FDRN model.
+        model: FDRN model, in an engine or as it is.
         image: (1, 3, H, W), RGB in [0, 1], on the model's device.
         key: `content_key` of the image.
         with_mirror: encode the image and its mirror, left to right, in one batch of two.
@@ -93,7 +93,10 @@ def encode_cached(
     """
     encoder = model.image_encoder
     identity = (encoder.architecture, encoder.fingerprint()) if encoder is not None else ()
-    full_key = (key, with_mirror, str(image.device), *identity)
+    # Features from two engines differ in the last bits, and results should not depend on who came
+    # first.
+    engine = getattr(model, "engine", "eager")
+    full_key = (key, with_mirror, str(image.device), engine, *identity)
     features = cache.get(full_key)
     if features is None:
         features = model.encode_image(

@@ -189,18 +189,11 @@ class FDRNModel(nn.Module):
             FocalClick "feature" and "click_map" among it, which `refine` and its losses take.
         """
         self._check_inputs(image, points)
-        recycling = (_recycled.get() or {}).get(id(self))
+        recycling = self.current_recycling(len(image))
         if recycling is None and self.image_encoder is not None:
             rows, cols = image.shape[-2:]
             whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
             recycling = recycle(self.image_encoder(image[:, :3]), whole)
-        elif recycling is not None and recycling.batch != len(image):
-            raise FeatureMismatchError(
-                f"recycling() was given {recycling.batch} rois, and a batch of {len(image)} crops "
-                "came. Pass one roi for each crop."
-            )
-        if isinstance(recycling, DeferredRecycling):
-            recycling = recycling.now()
         call = Call(recycling, self.info.network_size(tuple(image.shape[-2:])))
         token = current_call.set(call)
         try:
@@ -211,13 +204,31 @@ class FDRNModel(nn.Module):
             outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
         return outputs
 
-    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+    def current_recycling(self, batch: int) -> Recycling | None:
+        """What `recycling` is in force in this context, None outside of one.
+
+        Raises:
+            FeatureMismatchError: it was given another number of rois than `batch`.
+        """
+        recycling = (_recycled.get() or {}).get(id(self))
+        if recycling is not None and recycling.batch != batch:
+            raise FeatureMismatchError(
+                f"recycling() was given {recycling.batch} rois, and a batch of {batch} crops "
+                "came. Pass one roi for each crop."
+            )
+        return recycling.now() if isinstance(recycling, DeferredRecycling) else recycling
+
+    def encode_image(
+        self, image: Tensor, max_side: int | None = None,
+        encoder: Callable[[Tensor, int | None], ImageFeatures] | None = None,
+    ) -> ImageFeatures:
         """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised, at its own resolution.
             max_side: cap of the longest side in pixels instead of the model's own
                 (`encoder_max_side`).
+            encoder: what runs F1 in its place: an engine.
 
         Raises:
             ValueError: another shape, dtype or range.
@@ -232,7 +243,7 @@ class FDRNModel(nn.Module):
         if self.image_encoder is None:
             size = tuple(image.shape[-2:])
             return ImageFeatures({}, {}, size, size, "none", batch=len(image))
-        return self.image_encoder(image, max_side)
+        return (self.image_encoder if encoder is None else encoder)(image, max_side)
 
     @contextmanager
     def recycling(

@@ -16,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter import engines
+from fdrn_adapter.engines import AcceleratedModel
 from fdrn_adapter.feature_cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.hosts import HostInfo
+from fdrn_adapter.zooming import lean_predictor_class, lean_zoom_class
 
 
 class RecyclingMixin:
@@ -62,7 +65,8 @@ class RecyclingMixin:
             raise RuntimeError("No image yet: call set_input_image(image) first.")
         if self._given is not None:
             return self._given
-        cache = self._cache if self._cache is not None else cache_of(self.net)
+        net = self.net.model if isinstance(self.net, AcceleratedModel) else self.net
+        cache = self._cache if self._cache is not None else cache_of(net)
         return encode_cached(self.net, self.original_image, self._content, self.mirrors, cache)
 
     def use_features(self, features: ImageFeatures) -> None:
@@ -80,7 +84,8 @@ class RecyclingMixin:
             is_image_changed |= transform.image_changed
             # The zoom-in passes the image through untouched until it has something to zoom to.
             # Other transforms resize or mirror the whole crop and move no border.
-            if transform is self.zoom_in and image_nd is not before:
+            zoomed = getattr(transform, "zoomed", image_nd is not before)
+            if transform is self.zoom_in and zoomed:
                 self._roi = tuple(int(v) for v in transform._object_roi)
         return image_nd, clicks_lists, is_image_changed
 
@@ -111,23 +116,27 @@ def recycling_class(base: type) -> type:
     return type(f"Recycling{base.__name__}", (RecyclingMixin, base), {})
 
 
-def recycling_predictor_for(base: type, net: nn.Module, device: Any, **kwargs: Any) -> Any:
+def recycling_predictor_for(
+    base: type, net: nn.Module, device: Any, engine: str = "eager", **kwargs: Any
+) -> Any:
     """The recycling counterpart of `base(net, device, **kwargs)` for an FDRN model.
 
     Args:
         base: the stock predictor class.
         net: an FDRN model.
         device: as in the stock code.
+        engine: what the network runs in, see `fdrn_adapter.engines`; "eager" is the network as it
+            is, bit for bit.
         **kwargs: as in the stock code (zoom_in, with_flip, max_size, net_clicks_limit ...), and
             `feature_cache`, a FeatureCache; by default one is shared by all predictors of the
             model.
     """
-    return recycling_class(base)(net, device, **kwargs)
+    return recycling_class(base)(engines.accelerate(net, engine), device, **kwargs)
 
 
 def stock_predictor(
     model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
-    feature_cache: FeatureCache | None = None,
+    feature_cache: FeatureCache | None = None, engine: str = "eager",
 ) -> Any:
     """A stock predictor for any supported network, recycling where the network is an FDRN.
 
@@ -139,10 +148,11 @@ def stock_predictor(
             default (RITM: longest side 400, from the second click on; FocalClick: 256).
         flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
             does so for the global crop and refines the image's own side alone.
-        feature_cache: see `recycling_predictor_for`.
+        feature_cache, engine: see `recycling_predictor_for`.
     """
     transforms = importlib.import_module(f"{info.package}.inference.transforms")
-    zoom_in = transforms.ZoomIn(
+    zoom_class = transforms.ZoomIn if info.refines else lean_zoom_class(transforms.ZoomIn)
+    zoom_in = zoom_class(
         **({} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)})
     )
     if info.refines:
@@ -152,7 +162,11 @@ def stock_predictor(
         name, options = "inference.predictors.base.BasePredictor", {}
     module, _, class_name = f"{info.package}.{name}".rpartition(".")
     base = getattr(importlib.import_module(module), class_name)
+    if not info.refines:
+        base = lean_predictor_class(base)
     options.update(zoom_in=zoom_in, with_flip=flip)
     if getattr(model, "is_fdrn", False):
-        return recycling_predictor_for(base, model, device, feature_cache=feature_cache, **options)
-    return base(model, torch.device(device), **options)
+        return recycling_predictor_for(
+            base, model, device, engine, feature_cache=feature_cache, **options
+        )
+    return base(engines.accelerate(model, engine), torch.device(device), **options)

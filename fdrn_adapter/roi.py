@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 # Bins are shrunk by this share so that rounding cannot turn a bin of one cell into two samples.
-_SHRINK = 1e-5
+SHRINK = 1e-5
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def align(
     boxes = [map_index.double()]
     for axis in (1, 0):  # torchvision wants (index, x1, y1, x2, y2)
         start, step = start_step[axis]
-        bin_size = step.clamp(min=1e-3) * (1 - _SHRINK)
+        bin_size = step.clamp(min=1e-3) * (1 - SHRINK)
         centre = start + step * (out_size[axis] - 1) / 2 + pads[axis][0]
         half = bin_size * out_size[axis] / 2
         boxes += [centre - half + 0.5, centre + half + 0.5]

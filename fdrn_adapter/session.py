@@ -9,14 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from fdrn_adapter import engines
 from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.feature_cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.hosts import describe_host
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.predictor import stock_predictor
-
-ENGINES = ("torch",)
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class _Snapshot:
     prev_prediction: torch.Tensor
     transforms: list[Any]
     index_offset: int  # 1 when the object started from a mask
+    region: tuple[slice, slice]  # rows and columns outside of which prob is 0
 
 
 class InteractiveSession:
@@ -50,7 +50,9 @@ class InteractiveSession:
 
     Args:
         model: an FDRN model or a stock RITM or FocalClick network, in eval mode.
-        engine: "torch".
+        engine: "auto" for the fastest that is installed, or one of `fdrn_adapter.engines.names()`;
+            the attribute `engine` says which one it is. "eager" runs the network as it is, others
+            give the same logits to some 1e-6 (1e-3 is checked when an engine compiles).
         crop: side in pixels of the fixed crop the network sees, zoomed in from the first click;
             default 288 for an FDRN on RITM, 256 on FocalClick. None for a stock network means the
             stock zoom-in (longest side 400, from the second click on; 256 for FocalClick).
@@ -59,20 +61,19 @@ class InteractiveSession:
         cache_bytes: limit of the features kept for images seen before.
 
     Raises:
-        ValueError: unknown engine, a model in training mode or of another kind.
+        ValueError: unknown or missing engine, a model in training mode or of another kind.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        engine: str = "torch",
+        engine: str = "auto",
         crop: int | None = None,
         flip: bool = False,
         threshold: float = 0.5,
         cache_bytes: int = DEFAULT_BYTES,
     ):
-        if engine not in ENGINES:
-            raise ValueError(f"Unknown engine {engine!r}; allowed: {', '.join(ENGINES)}.")
+        engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
         self._recycles = bool(getattr(model, "is_fdrn", False))
         info = model.info if self._recycles else describe_host(model)
         if model.training:
@@ -85,7 +86,9 @@ class InteractiveSession:
             crop = info.fdrn_crop
         self._cache = FeatureCache(cache_bytes)
         device = next(model.parameters()).device
-        self._predictor = stock_predictor(model, info, device, crop, flip, self._cache)
+        self._predictor = stock_predictor(
+            model, info, device, crop, flip, self._cache, engine
+        )
         self._integer: type = int  # of click coordinates, for the stock code
         self._image: np.ndarray | None = None
         self._history: list[_Snapshot] = []
@@ -322,9 +325,11 @@ class InteractiveSession:
         """The current object, (H, W) bool."""
         self._require_image()
         prob = self._state.prob
-        if prob is None:
-            return np.zeros(self._image.shape[:2], bool)
-        return prob > self.threshold
+        mask = np.zeros(self._image.shape[:2], bool)
+        if prob is not None:
+            region = self._state.region
+            np.greater(prob[region], self.threshold, out=mask[region])
+        return mask
 
     # -- state ---------------------------------------------------------------------------------
 
@@ -340,10 +345,18 @@ class InteractiveSession:
         self._history.append(
             _Snapshot(
                 clicks, prob, predictor.prev_prediction, predictor._get_transform_states(),
-                index_offset,
+                index_offset, self._region(),
             )
         )
         self._now += 1
+
+    def _region(self) -> tuple[slice, slice]:
+        """Where the prediction that was just made can be other than 0."""
+        zoom_in = self._predictor.zoom_in
+        owner, region = getattr(zoom_in, "_written", (None, None))
+        if owner is None or owner is not zoom_in._prev_probs:
+            return (slice(None), slice(None))
+        return region
 
     def _restore(self) -> None:
         self._predictor.prev_prediction = self._state.prev_prediction

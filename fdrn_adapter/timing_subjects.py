@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fdrn_adapter import engines
 from fdrn_adapter.complexity import click_points
 
 PAPER_INPUT = (321, 481)  # rows, columns of the image in Table 2
@@ -22,11 +23,13 @@ class Subject:
         name: for the keys of its candidates.
         model: FDRN or stock network, in eval mode.
         crop_size: rows and columns of the crops it is given.
+        engine: it runs in; see `engines`.
     """
 
     name: str
     model: nn.Module
     crop_size: tuple[int, int]
+    engine: str = "eager"
 
     @property
     def is_fdrn(self) -> bool:
@@ -49,7 +52,8 @@ def candidates_of(
         image: (1, 3, H, W) in [0, 1].
         num_clicks: in the points tensor.
     """
-    model, name, crop_size = subject.model, subject.name, subject.crop_size
+    model = engines.accelerate(subject.model, subject.engine)
+    name, crop_size = subject.name, subject.crop_size
     rows, cols = image.shape[-2:]
     rois = [(i, rows - 1, i, cols - 1) for i in range(NUM_ROIS + 1)]
     crops = [crop_of(image, roi, crop_size, model.with_prev_mask) for roi in rois]

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import os
 import warnings
 
 import pytest
@@ -11,6 +12,10 @@ warnings.filterwarnings("ignore", message="torch.meshgrid")
 # One thread: the networks here are small, and on two busy cores OpenMP's waiting threads cost ten
 # times what they bring.
 torch.set_num_threads(1)
+
+# Sessions run the networks as they are, unless a test asks for an engine: engines compile, which
+# takes seconds per network, and differ in the last bits.
+os.environ["FDRN_ENGINE"] = "eager"
 
 
 @pytest.fixture(autouse=True)

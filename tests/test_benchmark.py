@@ -80,7 +80,7 @@ def test_runs_and_their_numbers(given, tmp_path):
 
 
 def check_run(r: dict) -> None:
-    assert (r["dataset"], r["engine"], r["threads"], r["n_samples"]) == ("GrabCut", "torch", 1, 2)
+    assert (r["dataset"], r["engine"], r["threads"], r["n_samples"]) == ("GrabCut", "eager", 1, 2)
     assert set(r["noc"]) == {"80", "85", "90", "95"} and set(r["nof"]) == {"85", "90"}
     assert set(r["miou"]) == {"1", "3"} and len(r["miou_by_click"]) == 3 == r["max_clicks"]
     clicks = [ms for s in r["samples"] for ms in s["ms"]]

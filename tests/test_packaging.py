@@ -50,5 +50,5 @@ def test_setup_cfg_names_every_package_and_extra():
     on_disk = {"fdrn_adapter"} | {
         "fdrn_adapter." + str(p.parent.relative_to(ROOT / "fdrn_adapter")).replace("/", ".")
         for p in (ROOT / "fdrn_adapter").rglob("*/__init__.py")
-    } | {"fdrn_adapter.patches", "fdrn_adapter.model_zoo"}
+    } | {"fdrn_adapter.patches", "fdrn_adapter.model_zoo", "fdrn_adapter.examples"}
     assert listed == on_disk

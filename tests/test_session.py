@@ -271,7 +271,7 @@ def test_call_order_and_options(model):
         with pytest.raises(RuntimeError, match=r"call set_image\(image\) first"):
             call()
     assert session.clicks == () and session.image is None
-    with pytest.raises(ValueError, match="Unknown engine 'tensorrt'; allowed: torch"):
+    with pytest.raises(ValueError, match="Unknown engine 'tensorrt'; allowed: auto, eager, torch"):
         fdrn_adapter.InteractiveSession(model, engine="tensorrt")
     with pytest.raises(ValueError, match="threshold"):
         fdrn_adapter.InteractiveSession(model, threshold=1.5)

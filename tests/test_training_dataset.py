@@ -132,8 +132,8 @@ def test_frozen_features_equal_those_of_the_global_image(folder, tmp_path):
         item = cached[i]
         with torch.no_grad():
             expected = model.image_encoder(plain[i]["fdrn_global"][None])
-            views = model.image_encoder.views_of(
-                item["fdrn_low"][None].float(), item["fdrn_high"][None].float(), GLOBAL, GLOBAL
+            views = model.image_encoder.features_of(
+                item["fdrn_low"][None].float(), item["fdrn_high"][None].float(), GLOBAL
             )
         for name, value in expected.maps.items():
             assert (views.maps[name] - value).abs().max() < 2e-3 * value.abs().max()

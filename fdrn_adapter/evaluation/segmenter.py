@@ -69,7 +69,7 @@ class NetworkSegmenter:
     """
 
     def __init__(
-        self, name: str, model: nn.Module, engine: str = "torch", eval_mode: str = DEFAULT_MODE,
+        self, name: str, model: nn.Module, engine: str = "auto", eval_mode: str = DEFAULT_MODE,
         flip: bool = False,
     ):
         self.name = name
@@ -77,7 +77,8 @@ class NetworkSegmenter:
         self.eval_mode = eval_mode
         crop = crop_of_mode(eval_mode)
         self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip)
-        if engine == "torch":  # others are compiled for points in single precision
+        self.engine = self._session.engine
+        if self.engine == "eager":  # others are compiled for points in single precision
             self._session.click_like_stock_evaluation()
         self.for_dataset("")
 

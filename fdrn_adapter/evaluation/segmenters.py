@@ -49,7 +49,7 @@ class Options:
         threads: of SAM's sessions, None for the library's choice.
     """
 
-    engine: str = "torch"
+    engine: str = "auto"
     eval_mode: str = DEFAULT_MODE
     flip: bool = False
     threads: int | None = None
@@ -197,9 +197,9 @@ def build(spec: ModelSpec, options: Options) -> Built:
     model, trained, crop_size = network(spec.source, options)
     if spec.kind in BRS_MODES:
         segmenter = BrsSegmenter(spec.name, model, spec.kind, options.eval_mode, options.flip)
-        return Built(spec, segmenter, model, trained, crop_size, "torch")
+        return Built(spec, segmenter, model, trained, crop_size, "eager")
     segmenter = NetworkSegmenter(spec.name, model, options.engine, options.eval_mode, options.flip)
-    return Built(spec, segmenter, model, trained, crop_size, options.engine)
+    return Built(spec, segmenter, model, trained, crop_size, segmenter.engine)
 
 
 def network(

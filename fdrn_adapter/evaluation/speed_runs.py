@@ -46,10 +46,10 @@ def speed_runs(
 ) -> list[dict[str, Any]]:
     """Time models in turns, by the measurement of `fdrn demo`.
 
-    Of a network in torch, encode_ms is F1 on 481x321 pixels and click_ms a forward pass on a crop
+    Of a network, encode_ms is F1 on 481x321 pixels and click_ms a forward pass on a crop
     of the zoo's size that is cut already; `session` is what a caller of `InteractiveSession` waits
-    for on the same image, with zoom-in, resizing and what else belongs to a click. For other
-    engines and other methods the session's times are all there is ("measured": "session").
+    for on the same image, with zoom-in, resizing and what else belongs to a click. Of
+    other methods the session's times are all there is ("measured": "session").
 
     Args:
         models: see `segmenters.build`.
@@ -62,8 +62,9 @@ def speed_runs(
     sessions: dict[str, SessionTimes] = {}
     for built in models:
         name = built.spec.name
-        if is_network(built) and built.engine == "torch":
-            found = candidates_of(Subject(name, built.model, crop_size_of(built)), tensor)
+        if is_network(built):
+            subject = Subject(name, built.model, crop_size_of(built), built.engine)
+            found = candidates_of(subject, tensor)
             # The image has the paper's size here: "encode 481x321" is "encode".
             candidates.update({k: c for k, c in found.items() if not k.endswith(" 481x321")})
         sessions[name] = SessionTimes()

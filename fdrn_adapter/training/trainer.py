@@ -189,9 +189,9 @@ def _encode(encoder: nn.Module, given: dict[str, Tensor], global_size: tuple[int
         return encoder(given[f"{PREFIX}global"], hashed=False)
     dtype = encoder.mean.dtype
     low, high = (given.get(f"{PREFIX}{name}") for name in ("low", "high"))
-    return encoder.views_of(
+    return encoder.features_of(
         None if low is None else low.to(dtype), None if high is None else high.to(dtype),
-        global_size, global_size, hashed=False,
+        global_size,
     )
 
 

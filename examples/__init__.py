@@ -1,0 +1,1 @@
+"""Programs that use exported networks; `fdrn export` copies them beside the files."""

@@ -1,0 +1,181 @@
+"""Exact rewrites of a private copy of a network, good in every engine.
+
+None changes what is computed, only how: sums in another order, so that results differ in the last
+bits of float32. Every compiled graph is checked against the network it came from.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+
+def fold_batch_norms(net: nn.Module, run) -> int:
+    """Fold batch norms that directly follow a convolution into it, in place.
+
+    Pairs are found by running the network once: a norm whose input is the very tensor that a
+    convolution returned. A convolution whose output goes anywhere else as well would come out
+    wrong, which the check of the compiled graph would report; the stock networks have none.
+
+    Args:
+        net: in eval mode, a private copy.
+        run: called without arguments; runs everything that should be folded.
+
+    Returns:
+        how many were folded.
+    """
+    made: dict[int, tuple[nn.Module, Tensor]] = {}
+    uses: dict[nn.Module, set] = {}
+
+    def after_conv(module, args, output):
+        made[id(output)] = (module, output)  # the tensor is held, so that its id stays its own
+
+    def before_norm(module, args):
+        conv, tensor = made.get(id(args[0]), (None, None))
+        uses.setdefault(module, set()).add(conv if tensor is args[0] else None)
+
+    hooks = []
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            hooks.append(module.register_forward_hook(after_conv))
+        elif isinstance(module, nn.BatchNorm2d):
+            hooks.append(module.register_forward_pre_hook(before_norm))
+    try:
+        with torch.no_grad():
+            run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    taken = [conv for convs in uses.values() for conv in convs]
+    folded = {
+        norm: next(iter(convs)) for norm, convs in uses.items()
+        if len(convs) == 1 and None not in convs and taken.count(next(iter(convs))) == 1
+    }
+    for norm, conv in folded.items():
+        fold(conv, norm)
+    for parent in list(net.modules()):
+        for name, child in list(parent.named_children()):
+            if child in folded:
+                setattr(parent, name, nn.Identity())
+    return len(folded)
+
+
+@torch.no_grad()
+def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """Make `conv` compute norm(conv(x)), in place."""
+    scale, shift = affine_of(norm)
+    bias = torch.zeros_like(shift) if conv.bias is None else conv.bias.double()
+    conv.weight = nn.Parameter((conv.weight.double() * scale.view(-1, 1, 1, 1)).to(conv.weight))
+    conv.bias = nn.Parameter((bias * scale + shift).to(conv.weight))
+
+
+@torch.no_grad()
+def affine_of(norm: nn.Module) -> tuple[Tensor, Tensor]:
+    """Scale and shift (C,) in float64 of a batch norm in eval mode; of nothing for Identity."""
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+@functools.cache
+def upsampling_matrix(n_in: int, n_out: int, align_corners: bool = True) -> Tensor:
+    """(n_out, n_in) float32: bilinear interpolation along one axis is a product with it."""
+    with torch.inference_mode(False), torch.no_grad():
+        eye = torch.eye(n_in, dtype=torch.float64)[None, None]  # columns are impulses
+        out = F.interpolate(eye, (n_out, n_in), mode="bilinear", align_corners=align_corners)
+        return out[0, 0].float()
+
+
+class SeparableInterpolation(TorchFunctionMode):
+    """While active in a thread, bilinear upsampling is two products with small matrices.
+
+    The engines' own resizing with aligned corners is several times slower than a product. For
+    fixed sizes only: the matrices become constants of the graph.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is F.interpolate and kwargs.get("mode") == "bilinear" \
+                and not kwargs.get("antialias") and kwargs.get("scale_factor") is None:
+            x = args[0] if args else kwargs["input"]
+            size = kwargs.get("size", args[1] if len(args) > 1 else None)
+            if size is not None and not isinstance(size, int):
+                return _separable(x, [int(s) for s in size], bool(kwargs.get("align_corners")))
+        return func(*args, **kwargs)
+
+
+def _separable(x: Tensor, size: Iterable[int], align_corners: bool) -> Tensor:
+    rows, cols = size
+    h, w = (int(side) for side in x.shape[-2:])
+    up_rows = upsampling_matrix(h, rows, align_corners).to(x)
+    up_cols = upsampling_matrix(w, cols, align_corners).to(x)
+    return up_rows @ (x @ up_cols.T)  # rows last: the smaller product first
+
+
+class SegFormerHead(nn.Module):
+    """The MLP head of SegFormer with its 1x1 fuse moved before the upsampling.
+
+    fuse(cat(up(L_i c_i))) = sum up(W_i L_i c_i): a 1x1 convolution and bilinear upsampling
+    commute, so the widest product of the network (4E -> E channels at stride 4) becomes four small
+    ones at the stages' own strides.
+
+    Args:
+        head: the stock head, in eval mode.
+    """
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        conv, norm, act = parts_of(head.linear_fuse)
+        scale, shift = affine_of(norm)
+        weight = conv.weight.detach().double()[:, :, 0, 0] * scale[:, None]  # (E, 4E)
+        bias = shift + (0 if conv.bias is None else conv.bias.detach().double() * scale)
+        # The stock order of concatenation is stage 4, 3, 2, 1.
+        linears = [head.linear_c4.proj, head.linear_c3.proj, head.linear_c2.proj,
+                   head.linear_c1.proj]
+        self.project = nn.ModuleList()
+        for linear, part in zip(linears, weight.split(linears[0].out_features, 1), strict=True):
+            own = nn.Conv2d(linear.in_features, weight.shape[0], 1, bias=linear is linears[-1])
+            with torch.no_grad():
+                own.weight.copy_((part @ linear.weight.double())[..., None, None])
+                bias = bias + part @ linear.bias.detach().double()
+            self.project.append(own)
+        with torch.no_grad():
+            self.project[-1].bias.copy_(bias)
+        self.activation = act
+        self.linear_pred, self.in_index = head.linear_pred, list(head.in_index)
+
+    @staticmethod
+    def fits(head: nn.Module) -> bool:
+        """Whether a head has the parts that are rewritten."""
+        linears = [getattr(getattr(head, f"linear_c{i}", None), "proj", None) for i in (1, 2, 3, 4)]
+        fuse = getattr(head, "linear_fuse", None)
+        if fuse is None or not all(isinstance(part, nn.Linear) for part in linears):
+            return False
+        conv, norm, _ = parts_of(fuse)
+        return conv is not None and isinstance(norm, nn.BatchNorm2d) and conv.kernel_size == (1, 1)
+
+    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
+        c1, c2, c3, c4 = (inputs[i] for i in self.in_index)
+        total = self.project[3](c1)
+        for conv, stage in zip(self.project, (c4, c3, c2), strict=False):
+            total = total + F.interpolate(
+                conv(stage), size=c1.shape[2:], mode="bilinear", align_corners=False
+            )
+        feature = self.activation(total)
+        return self.linear_pred(feature), feature
+
+
+def parts_of(block: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module]:
+    """Convolution, norm and activation among the children of a ConvModule."""
+    conv = norm = None
+    act: nn.Module = nn.Identity()
+    for child in block.children():
+        if isinstance(child, nn.Conv2d):
+            conv = child
+        elif isinstance(child, nn.modules.batchnorm._BatchNorm):
+            norm = child
+        elif not list(child.children()):
+            act = child
+    return conv, norm, act

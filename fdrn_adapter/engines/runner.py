@@ -1,0 +1,278 @@
+"""A network in an engine: what compiles it, keeps it, and runs a click with it."""
+
+import logging
+import threading
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fdrn_adapter import hosts
+from fdrn_adapter.click_encoder import DecoupledClickMaps
+from fdrn_adapter.encoder import _writes
+from fdrn_adapter.engines import graphs
+from fdrn_adapter.engines.compilers import COMPILERS, Compiled
+from fdrn_adapter.engines.disks import draw_maps
+from fdrn_adapter.features import ImageFeatures, Recycling
+from fdrn_adapter.model import _recycled
+from fdrn_adapter.roi import Grid
+
+logger = logging.getLogger(__name__)
+
+MAX_FIXED = 4  # sizes that are compiled each for itself; further ones share a graph of any size
+TOLERANCE = 1e-3  # largest logit difference between a compiled graph and the network
+KEPT_CROPS = 8
+
+
+class Weights:
+    """Tells whether a network's weights changed, cheaply enough to be asked at every click."""
+
+    def __init__(self, model: nn.Module):
+        # The modules' own dictionaries: assignments of new parameters are seen as well.
+        self.places = [
+            place for module in model.modules()
+            for place in (module._parameters, module._buffers) if place
+        ]
+        self.first = next(model.parameters())
+
+    def state(self) -> tuple:
+        """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
+        tensors = [t for place in self.places for t in place.values() if t is not None]
+        return self.first.data_ptr(), list(map(id, tensors)), [*map(_writes, tensors)]
+
+
+class Runner:
+    """One network with one state of its weights in one engine.
+
+    Args:
+        model: FDRN model or stock network, float32 on the CPU, in eval mode.
+        engine: a key of COMPILERS.
+    """
+
+    def __init__(self, model: nn.Module, engine: str):
+        self.model = weakref.ref(model)
+        self.engine = engine
+        self.is_fdrn = bool(getattr(model, "is_fdrn", False))
+        self.info = model.info if self.is_fdrn else hosts.describe_host(model)
+        self._compiled: dict[tuple, Any] = {}
+        self._sizes: list[tuple] = []
+        self._lock = threading.RLock()
+        # The image's part of recent crops: what they were cut from, and what it gave.
+        self._prepared: OrderedDict[tuple, tuple] = OrderedDict()
+
+    # -- image ---------------------------------------------------------------------------------
+
+    def encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+        """F1 in the engine; as `FDRNModel.encode_image` without its checks."""
+        return self.model().image_encoder(image, max_side, compute=self._encoder_maps)
+
+    def _encoder_maps(self, x: Tensor) -> dict[str, Tensor]:
+        run, names = self._get(("encode",), lambda: self._compile_encoder(x))
+        return dict(zip(names, run(x), strict=True))
+
+    def _compile_encoder(self, x: Tensor) -> tuple[Compiled, tuple[str, ...]]:
+        encoder = graphs.private_copy(self.model().image_encoder)
+        graph = graphs.Encode(encoder).eval()
+        graphs.fold_parts(graph, lambda: graph(x))
+        axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
+        return self._compile(graph, [x], ["image"], graph.names, axes), graph.names
+
+    # -- clicks --------------------------------------------------------------------------------
+
+    def click(
+        self, image: Tensor, points: Tensor, recycling: Recycling | None
+    ) -> dict[str, Tensor]:
+        """One forward pass: "instances" (B, 1, H, W), and "feature" for FocalClick."""
+        size = tuple(image.shape[2:])
+        network = self._network(size, image, points, recycling)
+        outputs = network.run(image, points, recycling)
+        return dict(zip(network.outputs, outputs, strict=True))
+
+    def _network(self, size, image, points, recycling) -> "ClickNetwork":
+        key = (len(image), *size)
+        with self._lock:
+            if key not in self._sizes and len(self._sizes) < MAX_FIXED:
+                self._sizes.append(key)
+            fixed = key in self._sizes
+        name = ("click", *key) if fixed else ("click", "any")
+        return self._get(name, lambda: ClickNetwork(self, size if fixed else None, image, points,
+                                                    recycling))
+
+    def _get(self, name: tuple, build) -> Any:
+        name = (*name, torch.get_num_threads())
+        found = self._compiled.get(name)
+        if found is None:
+            with self._lock:
+                found = self._compiled.get(name)
+                if found is None:
+                    found = self._compiled[name] = build()
+        return found
+
+    def _compile(self, graph, inputs, names, outputs, dynamic=None) -> Compiled:
+        return COMPILERS[self.engine](graph, inputs, names, outputs, dynamic)
+
+    # -- FocalClick's second stage -------------------------------------------------------------
+
+    def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
+        """`refine` of the host with its network in the engine."""
+        from torchvision.ops import roi_align
+
+        model = self.model()
+        ratio = image.shape[-1] / features.shape[-1]
+        features = roi_align(features, boxes, features.shape[2:], 1 / ratio, aligned=True)
+        logits = roi_align(logits, boxes, image.shape[2:], 1.0, aligned=True)
+        maps = draw_maps(model.dist_maps_refine, points, tuple(image.shape[2:]))
+        inputs = [image, maps, features, logits]
+
+        def build():
+            graph = graphs.Refine(graphs.private_copy(model)).eval()
+            graphs.fold_parts(graph, lambda: graph(*inputs))
+            return self._compile(graph, inputs, ["image", "maps", "features", "logits"], ["out"])
+
+        run = self._get(("refine", *image.shape), build)
+        return {"instances_refined": run(*inputs)[0], "instances_coarse": logits}
+
+
+class ClickNetwork:
+    """F2 (or a stock network) compiled for one batch and crop size, or for any."""
+
+    def __init__(self, runner: Runner, size, image: Tensor, points: Tensor, recycling):
+        self.runner, self.info = runner, runner.info
+        model = runner.model()
+        self.host = model.host if runner.is_fdrn else model
+        self.size = size
+        self.parts = graphs.build_parts(model, self.info, size)
+        if self.parts is None:
+            raise hosts.UnsupportedHostError(
+                f"{self.info.name} has parts that engine={runner.engine!r} does not know; use "
+                "engine='eager'."
+            )
+        self.stem = self.parts.stem
+        self.with_prev_mask = bool(self.host.with_prev_mask)
+        self.binary = bool(getattr(self.host, "binary_prev_mask", False))
+        self.outputs = ("instances", "feature") if self.info.refines else ("instances",)
+        prepare = graphs.Prepare(self.parts).eval()
+        low, affinity = self._aligned(image, recycling)
+        self.takes_low = self.info.family == "segformer" and low is not None
+        with torch.no_grad():
+            self._compile(prepare, image, points, low, affinity)
+        self._check(image, points, recycling)
+
+    def _compile(self, prepare, image, points, low, affinity) -> None:
+        dynamic = self.size is None
+        first = [image[:, :3], *([low] if self.takes_low else [])]
+        pre = prepare(*first)
+        given = self._given(pre, image, points, low, affinity)
+        click = graphs.Click(self.parts, tuple(given)).eval()
+
+        def both():
+            prepare(*first)
+            click(*given.values())
+
+        graphs.fold_parts(self.parts, both)
+        compile_ = self.runner._compile
+        axes = {0: "batch", 2: "rows", 3: "cols"}
+        self.prepare = compile_(
+            prepare, first, ["image", "low"][: len(first)], ["pre"],
+            {"image": axes, "low": {0: "batch", 2: "low_rows", 3: "low_cols"}} if dynamic else None,
+        )
+        shapes = {
+            name: {0: "batch", 2: f"{name}_rows", 3: f"{name}_cols"} if t.ndim == 4
+            else {0: "batch", 1: "cells", 2: "cells"} for name, t in given.items()
+        }
+        self.run_click = compile_(
+            click, list(given.values()), list(given), self.outputs, shapes if dynamic else None
+        )
+
+    def _check(self, image, points, recycling) -> None:
+        """Compare with the network itself, on the first input."""
+        model = self.runner.model()
+        prev = torch.rand_like(image[:, 3:])
+        image = torch.cat([image[:, :3], prev], dim=1)
+        with torch.no_grad():
+            want = _reference(model, image, points, recycling)["instances"]
+        got = self.run(image, points, recycling)[0]
+        off = (want - got).abs().max().item()
+        scale = max(1.0, want.abs().max().item())
+        if not off <= TOLERANCE * scale:
+            raise RuntimeError(
+                f"engine={self.runner.engine!r} gives logits that are off by {off:.3g} (of at most "
+                f"{scale:.3g}) from the network's own; use engine='eager' and report this."
+            )
+        logger.info("%s in %s: within %.2g of eager torch", self.info.name, self.runner.engine, off)
+
+    def run(self, image: Tensor, points: Tensor, recycling) -> tuple[Tensor, ...]:
+        low, affinity, pre = self._prepared(image, recycling)
+        return self.run_click(*self._given(pre, image, points, low, affinity).values())
+
+    def _given(self, pre, image, points, low, affinity) -> dict[str, Tensor]:
+        """The inputs of the click graph."""
+        prev = None
+        if self.with_prev_mask:
+            prev = image[:, 3:]
+            if self.binary:
+                prev = (prev > 0.5).to(prev)
+        given = {"pre": pre}
+        if self.stem is not None:
+            given["pre"] = self.stem.add_disks(pre, points, prev)
+            if prev is not None:
+                given["coords"] = prev
+        else:
+            maps = self._maps(points, tuple(image.shape[2:]))
+            given["coords"] = maps if prev is None else torch.cat([prev, maps], dim=1)
+        if low is not None and not self.takes_low:
+            given["low"] = low
+        if affinity is not None:
+            given["affinity"] = affinity
+        return given
+
+    def _maps(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+        module = getattr(self.host, self.info.click_maps)
+        if isinstance(module, DecoupledClickMaps):
+            return module(points, points, lambda part: draw_maps(module.host_maps, part, size))
+        return draw_maps(module, points, size)
+
+    def _aligned(self, image, recycling) -> tuple[Tensor | None, Tensor | None]:
+        if recycling is None:
+            return None, None
+        model = self.runner.model()
+        crop = self.info.network_size(tuple(image.shape[2:]))
+
+        def cells(stride: int) -> tuple[int, int]:
+            return tuple(-(-side // stride) for side in crop)
+
+        low = affinity = None
+        if model.tfi is not None:
+            low = recycling.low(crop, Grid(hosts.LOW_STRIDE), cells(hosts.LOW_STRIDE))
+        if model.sfi is not None:
+            affinity = recycling.affinity(crop, Grid(hosts.HIGH_STRIDE), cells(hosts.HIGH_STRIDE))
+        return low, affinity
+
+    def _prepared(self, image: Tensor, recycling) -> tuple:
+        """Aligned features and the image's part of the stem, kept while the crop stays."""
+        crop = image[:, :3]
+        kept, lock = self.runner._prepared, self.runner._lock
+        key = (id(self), id(recycling))
+        with lock:
+            found = kept.get(key)
+        if found is not None and found[0]() is recycling and torch.equal(found[1], crop):
+            return found[2]
+        low, affinity = self._aligned(image, recycling)
+        made = (low, affinity, self.prepare(crop, *([low] if self.takes_low else []))[0])
+        if recycling is not None:  # without features nothing tells one image from another
+            with lock:
+                kept[key] = (weakref.ref(recycling), crop.clone(), made)
+                kept.move_to_end(key)
+                while len(kept) > KEPT_CROPS:
+                    kept.popitem(last=False)
+        return made
+
+
+def _reference(model: nn.Module, image: Tensor, points: Tensor, recycling) -> dict[str, Tensor]:
+    token = _recycled.set({} if recycling is None else {id(model): recycling})
+    try:
+        return model(image, points)
+    finally:
+        _recycled.reset(token)

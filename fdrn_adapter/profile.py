@@ -1,0 +1,202 @@
+"""Where the time of a click goes, and what it grows with (`fdrn profile`)."""
+
+import argparse
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from fdrn_adapter import engines, speed, zoo
+from fdrn_adapter.session import InteractiveSession
+
+REPEATS = 9
+IMAGE = (321, 481)  # rows, columns
+CLICKS = ((0.5, 0.5, True), (0.42, 0.55, True), (0.1, 0.1, False), (0.55, 0.45, True))
+
+Part = tuple[str, float, float]  # name, ms, share of the click
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn profile`."""
+    parser.description = (
+        "Time the parts of a click, or with --costs whole interactions over the number of clicks, "
+        "objects and pixels."
+    )
+    parser.epilog = "Example: fdrn profile --models H2-hrnet18s --engine openvino --threads 2"
+    parser.add_argument("--models", metavar="A,B", default="H2-hrnet18s",
+                        help="variants of the zoo, or checkpoints (default: %(default)s)")
+    parser.add_argument("--engine", default="auto",
+                        help=f"auto, {', '.join(engines.names())} (default: %(default)s)")
+    parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
+    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the networks from")
+    parser.add_argument("--costs", action="store_true",
+                        help="cost over work instead; writes costs.json and costs.png")
+    parser.add_argument("--out", metavar="DIR", default="fdrn_costs",
+                        help="folder for --costs (default: %(default)s)")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run `fdrn profile`."""
+    names = [name.strip() for name in args.models.split(",") if name.strip()]
+    if not args.costs:
+        return main_profile(names, args)
+    from fdrn_adapter import work_costs
+
+    return work_costs.main_costs(names, args)
+
+
+def main_profile(models: list[str], args: argparse.Namespace) -> int:
+    """Print the profile of each model; `args` has threads, engine and codebase."""
+    from fdrn_adapter.export import read_model
+
+    with speed.threads(args.threads):
+        for name in models:
+            model = read_model(name, args.codebase)
+            engine = engines.resolve(args.engine or "auto", model)
+            crop = None if Path(name).is_file() else zoo.info(name).crop_size[0]
+            for title, rows in (
+                ("eager torch, by hooks", profile(model, crop, "eager")),
+                *([(engine, profile(model, crop, engine))] if engine != "eager" else []),
+            ):
+                print(f"\n{name}, {title}; {speed.Machine.here()}; median of {REPEATS}")
+                for part, ms, share in rows:
+                    print(f"  {part:32s} {ms:8.1f} ms {100 * share:5.1f}%")
+    return 0
+
+
+def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") -> list[Part]:
+    """Parts of a click of a session: (name, median ms, share of the whole click).
+
+    In "eager" the network's parts are timed by hooks. Engines fuse layers across parts, so there
+    the network is one row; what surrounds it is timed in the same way. Parts that lie within
+    another are indented.
+
+    Args:
+        model: FDRN model or stock network, in eval mode.
+        crop: as for `InteractiveSession`.
+        engine: see `fdrn_adapter.engines`.
+    """
+    session = InteractiveSession(model, engine=engine, crop=crop)
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (*IMAGE, 3), np.uint8)
+    session.set_image(image)
+    rounds: list[dict[str, float]] = []
+    with _timers(session) as times:
+        for turn in range(-2, REPEATS):
+            session.reset_object()
+            for y, x, positive in CLICKS:
+                times.clear()
+                start = time.perf_counter()
+                session.add_click(int(x * IMAGE[1]), int(y * IMAGE[0]), positive)
+                times["click"] = time.perf_counter() - start
+                if turn >= 0:
+                    rounds.append(dict(times))
+    names = sorted({name for r in rounds for name in r}, key=_ORDER.index)
+    median = {n: 1000 * float(np.median([r.get(n, 0.0) for r in rounds])) for n in names}
+    surroundings = median["click"] - median["network"]
+    rows = [(_LABEL.get(n, n), median[n], median[n] / median["click"]) for n in names]
+    rows.append(("all but the network", surroundings, surroundings / median["click"]))
+    return rows
+
+
+_ORDER = [
+    "click", "preprocess", "network", "roi align and affinity", "click maps", "click encoder",
+    "stem and layer 1", "stage 2", "stage 3", "SFI", "TFI", "stage 4", "head", "refine",
+    "postprocess",
+]
+_LABEL = {
+    name: f"  {name}" for name in _ORDER[3:13]
+} | {"SFI": "    SFI (in stage 3)", "TFI": "    TFI", "click": "click, in all",
+     "preprocess": "preprocess (zoom-in, flip)", "postprocess": "postprocess (paste)"}
+
+
+@contextlib.contextmanager
+def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
+    """Time what a click calls, while the context lasts."""
+    times: dict[str, float] = defaultdict(float)
+    predictor, undo = session._predictor, []
+
+    def around(owner: Any, name: str, label: str) -> None:
+        original = getattr(owner, name)
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return original(*args, **kwargs)
+            finally:
+                times[label] += time.perf_counter() - start
+
+        owner.__dict__[name] = timed  # past nn.Module, which would refuse or register it
+        undo.append(lambda: owner.__dict__.pop(name))
+
+    around(predictor, "apply_transforms", "preprocess")
+    around(predictor, "_get_prediction", "network")
+    if hasattr(predictor, "_get_refine"):
+        around(predictor, "_get_refine", "refine")
+    for transform in predictor.transforms:
+        around(transform, "inv_transform", "postprocess")
+    if session.engine == "eager":
+        for label, module in _parts(session.model).items():
+            for part in module:
+                around(part, "forward", label)
+    from fdrn_adapter.features import Recycling
+
+    methods = {name: getattr(Recycling, name) for name in ("low", "affinity")}
+    for name, method in methods.items():
+        setattr(Recycling, name, _timed_method(method, times))
+    try:
+        yield times
+    finally:
+        for restore in undo:
+            restore()
+        for name, method in methods.items():
+            setattr(Recycling, name, method)
+
+
+def _timed_method(method: Callable, times: dict[str, float]) -> Callable:
+    def timed(self: Any, *args: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return method(self, *args)
+        finally:
+            times["roi align and affinity"] += time.perf_counter() - start
+
+    return timed
+
+
+def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
+    """Modules of F2 (or a stock network) by part."""
+    is_fdrn = bool(getattr(model, "is_fdrn", False))
+    host = model.host if is_fdrn else model
+    info = model.info if is_fdrn else None
+    from fdrn_adapter.hosts import describe_host
+
+    info = info or describe_host(model)
+    backbone = host.get_submodule(info.backbone)
+    parts = {
+        "click maps": [getattr(host, info.click_maps)],
+        "click encoder": [host.get_submodule(info.click_encoder)],
+    }
+    if is_fdrn:
+        parts["SFI"] = [m for m in (model.sfi,) if m is not None]
+        parts["TFI"] = [m for m in (model.tfi,) if m is not None]
+    if info.family == "hrnet":
+        names = ("conv1", "bn1", "conv2", "bn2", "layer1")
+        parts["stem and layer 1"] = [getattr(backbone, n) for n in names]
+        stages = {2: "stage2", 3: "stage3", 4: "stage4"}
+        parts |= {f"stage {i}": [getattr(backbone, name)] for i, name in stages.items()}
+        head = ("aux_head", "conv3x3_ocr", "ocr_gather_head", "ocr_distri_head", "cls_head")
+        parts["head"] = [getattr(backbone, n) for n in head if hasattr(backbone, n)]
+    else:
+        parts["stem and layer 1"] = [backbone.patch_embed1, *backbone.block1]
+        for i in (2, 3, 4):
+            parts[f"stage {i}"] = [
+                getattr(backbone, f"patch_embed{i}"), *getattr(backbone, f"block{i}")
+            ]
+        parts["head"] = [host.feature_extractor.decode_head]
+    return parts

@@ -1,0 +1,148 @@
+"""The stock zoom-in and predictor loop of RITM without work on the whole image for every click.
+
+The stock code joins image and previous mask at full size, thresholds, copies and searches the full
+probability map, and writes a new one, for every click. Here each step touches the region that was
+zoomed into, and nothing else. Results are the same to the bit as long as the region has up to
+`JOINED_PX` pixels; beyond that image and mask are resized one by one, for which torch has another
+kernel, and differ in the last bits.
+"""
+
+import functools
+import importlib
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+JOINED_PX = 2**19
+
+
+class LeanZoomMixin:
+    """For a stock ZoomIn, whose parameters, state and rules stay in force."""
+
+    # The region outside of which `_prev_probs`, if it is the array kept beside it, is zero.
+    _written: tuple[Any, tuple[slice, slice]] = (None, (slice(None), slice(None)))
+    # (B, 1, H, W), cut like the image and joined with its crop.
+    prev_mask: Tensor | None = None
+    # Whether the last `transform` cut anything out.
+    zoomed = False
+
+    def transform(self, image_nd: Tensor, clicks_lists: list) -> tuple[Tensor, list]:
+        """As the stock method on the image joined with `prev_mask`."""
+        self.image_changed = self.zoomed = False
+        clicks = clicks_lists[0]
+        if len(clicks) <= self.skip_clicks:
+            return self._joined(image_nd, self.prev_mask), clicks_lists
+        self._input_image_shape = image_nd.shape
+        found = self._object_box(clicks)
+        if found is None:
+            if self.skip_clicks >= 0:
+                return self._joined(image_nd, self.prev_mask), clicks_lists
+            found = (0, image_nd.shape[2] - 1, 0, image_nd.shape[3] - 1)
+        stock = self._stock
+        if (
+            self._object_roi is None
+            or not stock.check_object_roi(self._object_roi, clicks)
+            or stock.get_bbox_iou(found, self._object_roi) < self.recompute_thresh_iou
+        ):
+            self._object_roi, self.image_changed = found, True
+        self.zoomed = True
+        self._roi_image = self._cut(image_nd)
+        return self._roi_image, [self._transform_clicks(clicks)]
+
+    def _cut(self, image_nd: Tensor) -> Tensor:
+        """The region of image and previous mask, resized."""
+        rmin, rmax, cmin, cmax = self._object_roi
+        size = (rmax - rmin + 1, cmax - cmin + 1)
+        parts = [
+            part[:, :, rmin : rmax + 1, cmin : cmax + 1]
+            for part in (image_nd, self.prev_mask) if part is not None
+        ]
+        whole = (0, size[0] - 1, 0, size[1] - 1)
+        if size[0] * size[1] <= JOINED_PX:
+            parts = [torch.cat(parts, dim=1)]
+        cut = [self._stock.get_roi_image_nd(part, whole, self.target_size) for part in parts]
+        return cut[0] if len(cut) == 1 else torch.cat(cut, dim=1)
+
+    @staticmethod
+    def _joined(image_nd: Tensor, mask: Tensor | None) -> Tensor:
+        return image_nd if mask is None else torch.cat([image_nd, mask], dim=1)
+
+    def _object_box(self, clicks: list) -> tuple | None:
+        """The stock `get_object_roi` of the last mask, None where that is empty."""
+        probs = self._prev_probs
+        if probs is None:
+            return None
+        owner, where = self._written
+        rows, cols = where if owner is probs else (slice(None), slice(None))
+        mask = probs[0, 0][rows, cols] > self.prob_thresh
+        by_row = mask.any(axis=1).nonzero()[0]
+        if not len(by_row):
+            return None
+        by_col = mask[by_row[0] : by_row[-1] + 1].any(axis=0).nonzero()[0]
+        top, left = rows.start or 0, cols.start or 0
+        points = [(int(c.coords[0]), int(c.coords[1])) for c in clicks if c.is_positive]
+        r = [top + int(by_row[0]), top + int(by_row[-1]), *(p[0] for p in points)]
+        c = [left + int(by_col[0]), left + int(by_col[-1]), *(p[1] for p in points)]
+        box = self._stock.expand_bbox(
+            (min(r), max(r), min(c), max(c)), self.expansion_ratio, self.min_crop_size
+        )
+        height, width = probs.shape[2:]
+        return self._stock.clamp_bbox(box, 0, height - 1, 0, width - 1)
+
+    def inv_transform(self, prob_map: Tensor) -> Tensor:
+        """As the stock method."""
+        if self._object_roi is None or prob_map.device.type != "cpu":
+            return super().inv_transform(prob_map)
+        rmin, rmax, cmin, cmax = self._object_roi
+        part = F.interpolate(
+            prob_map, (rmax - rmin + 1, cmax - cmin + 1), mode="bilinear", align_corners=True
+        )
+        where = (slice(rmin, rmax + 1), slice(cmin, cmax + 1))
+        if self._prev_probs is not None and self._prev_probs.shape != part.shape:
+            # numpy takes zeroed pages from the system when they are first touched
+            whole = np.zeros(self._prev_probs.shape, part.numpy().dtype)
+            whole[:, :, where[0], where[1]] = part.numpy()
+            part = torch.from_numpy(whole)
+        self._prev_probs = part.numpy()
+        self._written = (self._prev_probs, where)
+        return part
+
+
+class LeanPredictorMixin:
+    """For a stock BasePredictor with a lean zoom-in."""
+
+    def get_prediction(self, clicker: Any, prev_mask: Tensor | None = None) -> np.ndarray:
+        """As the stock method; image and previous mask are cut each by itself."""
+        if self.net.with_prev_mask:
+            self.zoom_in.prev_mask = self.prev_prediction if prev_mask is None else prev_mask
+        try:
+            image_nd, clicks, changed = self.apply_transforms(
+                self.original_image, [clicker.get_clicks()]
+            )
+        finally:
+            self.zoom_in.prev_mask = None
+        logits = self._get_prediction(image_nd, clicks, changed)
+        size = image_nd.shape[2:]
+        prediction = F.interpolate(logits, size, mode="bilinear", align_corners=True)
+        for transform in reversed(self.transforms):
+            prediction = transform.inv_transform(prediction)
+        if self.zoom_in.check_possible_recalculation():
+            return self.get_prediction(clicker)
+        self.prev_prediction = prediction
+        return prediction.cpu().numpy()[0, 0]
+
+
+@functools.cache
+def lean_zoom_class(stock: type) -> type:
+    """A subclass of a stock ZoomIn that works on the region in use only."""
+    module = importlib.import_module(stock.__module__)
+    return type(f"Lean{stock.__name__}", (LeanZoomMixin, stock), {"_stock": module})
+
+
+@functools.cache
+def lean_predictor_class(base: type) -> type:
+    """A subclass of a stock BasePredictor, for a lean zoom-in."""
+    return type(f"Lean{base.__name__}", (LeanPredictorMixin, base), {})
