@@ -166,7 +166,9 @@ def options_of(args: argparse.Namespace) -> Options:
             raise ValueError("--stock-pipeline flips; leave out --no-flip, or --stock-pipeline.")
         flip, mode = True, CVPR if mode == DEFAULT_MODE else mode
     engine = args.engine or ("eager" if args.stock_pipeline else "auto")
-    return Options(engines.resolve(engine), mode, bool(flip), args.threads, args.seed, args.codebase)
+    return Options(
+        engines.resolve(engine), mode, bool(flip), args.threads, args.seed, args.codebase
+    )
 
 
 def open_all(text: str, protocols: Sequence[str], limit: int | None) -> list[datasets.Dataset]:
