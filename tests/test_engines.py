@@ -267,12 +267,14 @@ def test_focalclick_networks(engine, kind, pipeline):
             assert (want[0]["instances"] - want[1]["instances"]).abs().max() > 1e-3
             for a, b in zip(want, got, strict=True):
                 for name in ("instances", "feature"):
-                    assert (a[name] - b[name]).abs().max() < 1e-4
+                    scale = max(1.0, a[name].abs().max().item())
+                    assert (a[name] - b[name]).abs().max() < 1e-5 * scale
         boxes = torch.tensor([[0.0, 10, 12, 70, 81.5]])
         with torch.no_grad():
             a, b = (
                 n.refine(x[:, :3], other, want[0]["feature"], want[0]["instances"], boxes)
                 for n in (model, net)
             )
-        assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-4
+        scale = max(1.0, a["instances_refined"].abs().max().item())
+        assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-5 * scale
         assert torch.equal(a["instances_coarse"], b["instances_coarse"])
