@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fdrn_adapter import __version__, checkpoint, hosts, zoo
 from fdrn_adapter.engines.compilers import OPSET, to_onnx
@@ -271,7 +271,3 @@ def _meta(model, out: Path, crop: int, precision: str, graphs: dict) -> dict[str
 def _shape(value: Any) -> list:
     return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
 
-
-def calibration_inputs(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
-    """Tensors as what ONNX Runtime takes."""
-    return {name: t.detach().numpy() for name, t in tensors.items()}

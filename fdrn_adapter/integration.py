@@ -77,7 +77,8 @@ class SemanticFeatureIntegration(nn.Module):
     def forward(self, f: Tensor, weights: Tensor) -> Tensor:
         """f: (B, C, h, w); weights: (B, hw, hw) from `affinity`. Returns (B, C, h, w)."""
         values = self.conv(f).flatten(2).transpose(1, 2)  # (B, hw, Cv)
-        x = (weights @ values).transpose(1, 2).unflatten(2, f.shape[-2:])
+        x = (weights @ values).transpose(1, 2)
+        x = x.reshape(f.shape[0], values.shape[2], *f.shape[-2:])
         return self.block(x, f)
 
 

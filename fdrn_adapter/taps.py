@@ -46,7 +46,8 @@ current_call: ContextVar[Call | None] = ContextVar("fdrn_adapter_call", default=
 
 def tokens_to_map(tokens: Tensor, rows: int, cols: int) -> Tensor:
     """(B, rows * cols, C) tokens of a transformer block as a map (B, C, rows, cols)."""
-    return tokens.transpose(1, 2).unflatten(2, (rows, cols))
+    # Not `unflatten`: tracing would take its sizes for constants.
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], rows, cols)
 
 
 class Injection:

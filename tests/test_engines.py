@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import focalclick
 import numpy as np
 import pytest
 import torch
@@ -236,3 +237,44 @@ def test_norms_fold_into_the_convolution_before_them_only():
     assert rewrites.fold_batch_norms(net, lambda: net(x)) == 1
     assert isinstance(net[1], torch.nn.Identity) and isinstance(net[3], torch.nn.BatchNorm2d)
     assert (want - net(x)).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["b0", "18s"])
+@pytest.mark.parametrize("pipeline", ["s1", "s2"])
+def test_focalclick_networks(engine, kind, pipeline):
+    with focalclick.clickseg():
+        host = focalclick.build(kind, pipeline)
+        extractor = host.feature_extractor
+        with torch.no_grad():
+            last = extractor.decode_head.linear_pred if kind == "b0" else extractor.cls_head
+            last.weight.mul_(100)
+        encoder = "segformer_b0" if kind == "b0" else "hrnet18s"
+        model = fdrn_adapter.wrap(host, encoder=encoder, init="paper").eval()
+        net = engines.accelerate(model, engine)
+        x = crop_input()
+        x = torch.cat([x, x], dim=2)[..., :96][:, :, :96]  # FocalClick's crops are squares
+        other = make_points([[50, 50, 0]])
+        for size in ((100, 150), (70, 121)):  # one encoder for images of any size
+            image = make_input(*size)[:, :3]
+            roi = [(5, 60, 10, 110)]
+            results = []
+            for n in (model, net):
+                with torch.no_grad():
+                    features = n.encode_image(image)
+                    with n.recycling(features, roi):
+                        results.append([n(x, p) for p in (POINTS, other)])
+            want, got = results
+            assert (want[0]["instances"] - want[1]["instances"]).abs().max() > 1e-3
+            for a, b in zip(want, got, strict=True):
+                for name in ("instances", "feature"):
+                    scale = max(1.0, a[name].abs().max().item())
+                    assert (a[name] - b[name]).abs().max() < 1e-5 * scale
+        boxes = torch.tensor([[0.0, 10, 12, 70, 81.5]])
+        with torch.no_grad():
+            a, b = (
+                n.refine(x[:, :3], other, want[0]["feature"], want[0]["instances"], boxes)
+                for n in (model, net)
+            )
+        scale = max(1.0, a["instances_refined"].abs().max().item())
+        assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-5 * scale
+        assert torch.equal(a["instances_coarse"], b["instances_coarse"])

@@ -171,3 +171,18 @@ def test_what_is_refused(tmp_path):
     with pytest.raises(ValueError, match="training mode"):
         export.export(lively().train(), tmp_path)
     assert cli.main(["export", "--model", "nothing", "--out", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_other_precisions_are_close_and_smaller(exported, precision, tmp_path):
+    import cv2
+
+    model, folder, meta = exported
+    (tmp_path / "photos").mkdir()
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / "photos" / f"{i}.png"), np.roll(picture(), 30 * i, axis=1))
+    calibrate = tmp_path / "photos" if precision == "int8" else None
+    made = export.export(model, tmp_path / "out", CROP, precision, calibrate)
+    assert 1e-6 < made["logit_difference"] < 0.2
+    sizes = [m["files"]["decoder.onnx"]["bytes"] for m in (meta, made)]
+    assert sizes[1] < 0.7 * sizes[0]

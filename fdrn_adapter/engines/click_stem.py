@@ -247,7 +247,7 @@ class ClickStem(nn.Module):
         rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[phase[order]]
         padded = change.new_zeros(STRIDE**2, int(counts.max()), change.shape[1])
         padded[phase[order], rank] = change[order]
-        given = torch.bmm(padded, by_phase)[phase[order], rank].view(len(order), 9, -1)
+        given = torch.bmm(padded, by_phase).unflatten(2, (9, -1))  # (16, most, 9, 64)
         rows, cols = (side // STRIDE for side in self.size)
         k = torch.arange(9)
         i = (u // STRIDE)[order, None] - k // 3  # (n, 9)
@@ -264,9 +264,10 @@ class ClickStem(nn.Module):
             inside = (oy < self.window) & (ox < self.window)
             own = kernels[cases[0], cases[1], :, :, oy.clamp(max=self.window - 1),
                           ox.clamp(max=self.window - 1)] * inside[:, None, None]  # (m, 64, 16)
-            given[n, which] = (own @ change[order][n][..., None])[..., 0]
-        index = (i + 3) * (cols + 6) + j + 3
-        cells.index_add_(0, index.flatten(), given.flatten(0, 1))
+            given[phase[order][n], rank[n], which] = (own @ change[order][n][..., None])[..., 0]
+        index = torch.zeros(given.shape[:3], dtype=torch.long)  # padding goes beyond the border
+        index[phase[order], rank] = (i + 3) * (cols + 6) + j + 3
+        cells.index_add_(0, index.flatten(), given.flatten(0, 2))
 
 
 def _inside(kernel: Tensor, row: int, col: int, before: int, after: int) -> Tensor:

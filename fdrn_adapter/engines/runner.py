@@ -40,7 +40,11 @@ class Weights:
     def state(self) -> tuple:
         """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
         tensors = [t for place in self.places for t in place.values() if t is not None]
-        return self.first.data_ptr(), list(map(id, tensors)), [*map(_writes, tensors)]
+        try:
+            writes = [t._version for t in tensors]
+        except RuntimeError:  # tensors made in inference mode do not count
+            writes = [*map(_writes, tensors)]
+        return self.first.data_ptr(), [*map(id, tensors)], writes
 
 
 class Runner:
