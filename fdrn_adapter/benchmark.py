@@ -115,7 +115,7 @@ def main(args: argparse.Namespace) -> int:
     if args.profile:
         from fdrn_adapter import profile
 
-        return profile.main_profile(args.models, args)
+        return profile.main_profile([spec.source for spec in specs], args)
     with all_threads(args.threads):
         found, out, data, models = run(args, specs)
         finish(found, out, data, models, args.paper)

@@ -332,3 +332,12 @@ def test_the_command_line_as_a_whole(given, tmp_path, capsys):
     assert {"report.md", "results.json", "journal.jsonl", "iou_analysis"} <= {
         p.name for p in (tmp_path / "out").iterdir()}
 
+
+
+def test_profile_gets_the_networks(monkeypatch):
+    from fdrn_adapter import profile
+
+    seen = []
+    monkeypatch.setattr(profile, "main_profile", lambda names, args: seen.append(names) or 0)
+    assert cli.main(["benchmark", "--models", "mine=H2-hrnet18s,RITM-hrnet18", "--profile"]) == 0
+    assert seen == [["H2-hrnet18s", "RITM-hrnet18"]]
