@@ -25,7 +25,13 @@ POINTS = make_points(
 ROI = [(5, 80, 10, 140)]
 
 
-@pytest.fixture(params=["torch", "onnxruntime", "openvino"])
+def slow(*values):
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+# Tracing and compiling take seconds for each network: by default one engine of the two runs one
+# test (below), and everything else is for `pytest -m slow`.
+@pytest.fixture(params=["torch", *slow("onnxruntime", "openvino")])
 def engine(request):
     if importlib.util.find_spec(request.param) is None:
         pytest.skip(f"{request.param} is not installed")
@@ -68,8 +74,19 @@ def logits(net, x, points=POINTS):
         return net(x, points)["instances"]
 
 
-@pytest.mark.parametrize("kind", ["paper", "identity", "no decoupling", "no low", "stock"])
+def test_same_logits_in_onnxruntime():
+    pytest.importorskip("onnxruntime")
+    check_same_logits("onnxruntime", "paper")
+
+
+@pytest.mark.parametrize(
+    "kind", ["paper", "stock", *slow("identity", "no decoupling", "no low")]
+)
 def test_same_logits_in_every_engine(engine, kind):
+    check_same_logits(engine, kind)
+
+
+def check_same_logits(engine, kind):
     options = {"no decoupling": {"decouple_clicks": False}, "no low": {"use_low": False}}
     model = lively() if kind == "stock" else \
         fdrn("identity" if kind == "identity" else "paper", **options.get(kind, {}))

@@ -151,6 +151,7 @@ def test_clicks_are_drawn_as_the_stock_module_draws_them():
     assert torch.equal(maps(image, points), export_graphs.draw(points, CROP, 5.0, 1.0, True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["hrnet18s", "timm:resnet18"])
 def test_paper_networks_and_other_encoders(encoder, tmp_path):
     pytest.importorskip("onnxruntime")
@@ -173,6 +174,7 @@ def test_what_is_refused(tmp_path):
     assert cli.main(["export", "--model", "nothing", "--out", str(tmp_path)]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_other_precisions_are_close_and_smaller(exported, precision, tmp_path):
     import cv2

@@ -75,7 +75,9 @@ def test_every_adapter_part_learns_through_the_stock_trainer(folder, tmp_path):
         assert any(name.startswith(part) for name in moved), part
 
 
-@pytest.mark.parametrize("kind", ["fdrn", "frozen", "stock"])
+@pytest.mark.parametrize(
+    "kind", ["fdrn", *(pytest.param(k, marks=pytest.mark.slow) for k in ("frozen", "stock"))]
+)
 def test_resumed_training_equals_uninterrupted_training(folder, tmp_path, kind):
     def fresh(out):
         torch.manual_seed(1)
