@@ -193,7 +193,7 @@ class TimmBackbone(nn.Module):
         """All selected maps of x (B, 3, H, W), channels first."""
         rows, cols = x.shape[-2:]
         pad = (0, -cols % self.multiple, 0, -rows % self.multiple)
-        if any(pad):
+        if torch.jit.is_tracing() or any(pad):  # a trace is for images of any size
             x = F.pad(x, pad, mode="replicate")
         maps = self.net(x)
         return [m.permute(0, 3, 1, 2) if self.channels_last_maps else m for m in maps]

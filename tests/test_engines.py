@@ -295,3 +295,18 @@ def test_focalclick_networks(engine, kind, pipeline):
         scale = max(1.0, a["instances_refined"].abs().max().item())
         assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-5 * scale
         assert torch.equal(a["instances_coarse"], b["instances_coarse"])
+
+
+def test_encoders_with_activations_inside_their_norms_and_with_padding():
+    """timm's EfficientNets; the graph is traced with a size that needs no padding."""
+    pytest.importorskip("timm")
+    model = fdrn_adapter.wrap(lively(), encoder="timm:tf_efficientnet_lite0", init="paper").eval()
+    enliven(model.image_encoder)
+    net = engines.accelerate(model, "torch")
+    for size in ((64, 96), (50, 71)):
+        image = make_input(*size)[:, :3]
+        with torch.no_grad():
+            want, got = model.encode_image(image), net.encode_image(image)
+        for name, m in want.maps.items():
+            assert m.std() > 0
+            assert (m - got.maps[name]).abs().max() < 1e-4 * m.abs().max()

@@ -59,8 +59,14 @@ def fold_batch_norms(net: nn.Module, run) -> int:
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):
             if child in folded:
-                setattr(parent, name, nn.Identity())
+                setattr(parent, name, _behind(child))
     return len(folded)
+
+
+def _behind(norm: nn.Module) -> nn.Module:
+    """What a norm does after normalising: timm's have their activation inside."""
+    act = getattr(norm, "act", None)
+    return act if isinstance(act, nn.Module) else nn.Identity()
 
 
 @torch.no_grad()

@@ -81,7 +81,24 @@ class Runner:
         graph = graphs.Encode(encoder).eval()
         graphs.fold_parts(graph, lambda: graph(x))
         axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
-        return self._compile(graph, [x], ["image"], graph.names, axes), graph.names
+        run = self._compile(graph, [x], ["image"], graph.names, axes)
+        self._check_encoder(run, graph.names, x)
+        return run, graph.names
+
+    @torch.no_grad()
+    def _check_encoder(self, run: Compiled, names: tuple[str, ...], x: Tensor) -> None:
+        """Compare F1 with eager torch, on a size other than the one it was traced with, too."""
+        for image in (x, x[:, :, : max(1, x.shape[2] - 21), : max(1, x.shape[3] - 10)]):
+            wanted = self.model().image_encoder.maps(image)
+            for name, made in zip(names, run(image.contiguous()), strict=True):
+                same = made.shape == wanted[name].shape
+                scale = wanted[name].abs().max().clamp(min=1e-6)
+                if not same or (made - wanted[name]).abs().max() > 1e-3 * scale:
+                    raise RuntimeError(
+                        f"F1 in {self.engine} gives another {name!r} than torch: use "
+                        "engine='eager', and please report the encoder "
+                        f"{self.model().image_encoder.name!r}."
+                    )
 
     # -- clicks --------------------------------------------------------------------------------
 
