@@ -47,7 +47,7 @@ def test_the_zoo_says_the_same():
     keys = {key: i for i, key in enumerate(
         ["grabcut_85", "grabcut_90", "berkeley_90", "sbd_85", "sbd_90", "davis_85", "davis_90"], 2)}
     compared = 0
-    for name in zoo.names():
+    for name in zoo.paper_names():
         entry = zoo.info(name)
         f1, f2 = entry.paper_encoder, entry.paper_network
         figures = []
@@ -148,7 +148,7 @@ def test_titles():
     assert paper.paper_title("H2-hrnet18s-star") == "Ours-H2-hrnet18s*"
     assert paper.paper_title("weights/H2-hrnet18s.pth") is None
     known = {r.title for t in TABLES.values() for r in t.rows}
-    assert {paper.paper_title(n) for n in (*zoo.names(), *paper.METHODS)} <= known
+    assert {paper.paper_title(n) for n in (*zoo.paper_names(), *paper.METHODS)} <= known
 
 
 def test_the_yaml_is_what_is_installed():

@@ -74,7 +74,7 @@ def paper_title(model: str) -> str | None:
     if model in METHODS:
         return METHODS[model]
     if model in zoo.names():
-        return zoo.info(model).title
+        return zoo.info(model).title if model in zoo.paper_names() else None
     return None
 
 
