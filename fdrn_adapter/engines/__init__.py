@@ -52,7 +52,8 @@ def available() -> tuple[str, ...]:
     """The engines whose packages are installed, from the slowest to the fastest."""
     return tuple(
         name for name in ENGINES
-        if name not in _PACKAGES or importlib.util.find_spec(_PACKAGES[name]) is not None
+        if name not in _PACKAGES
+        or all(importlib.util.find_spec(package) for package in ("onnx", _PACKAGES[name]))
     )
 
 
