@@ -242,3 +242,9 @@ def test_equations_6_and_7():
 
 def test_demo_and_complexity_agree_on_points():
     assert complexity.click_points((288, 288)).shape == (1, 20, 3)
+
+
+def test_the_demo_in_an_engine(small_zoo, picture, tmp_path, capsys):
+    assert run("--image", picture, "--out", tmp_path, "--models", "H2-hrnet18s,RITM-hrnet18",
+               "--engine", "torch", "--stock-engine", "eager", "--no-plots") == 0
+    assert "torch, stock in torch eager" in capsys.readouterr().out
