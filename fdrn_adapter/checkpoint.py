@@ -41,9 +41,14 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
 
 
 def write_checkpoint(path: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Write weights and config in the stock layout; a crash while writing keeps the old file."""
+    """Write weights and config in the stock layout."""
+    write_whole(path, {"state_dict": weights, "config": config})
+
+
+def write_whole(path: Path, content: dict[str, Any]) -> None:
+    """`torch.save`; a crash while writing keeps the old file."""
     part = path.with_name(path.name + ".part")
-    torch.save({"state_dict": weights, "config": config}, part)
+    torch.save(content, part)
     part.replace(path)
 
 

@@ -248,18 +248,13 @@ def chosen(models: str | None) -> list[str]:
     return [zoo.info(name).name for name in dict.fromkeys(names)]
 
 
-def _code_base_of(name: str, codebase: str | None) -> str | None:
-    """`codebase` if the entry is built from such a one, else None for what is installed."""
-    return codebase if codebase is None or zoo.serves(codebase, zoo.info(name)) else None
-
-
 def main(args: argparse.Namespace) -> int:
     """Print the table, or JSON; returns the exit code (1 if nothing could be built)."""
     results, skipped = [], []
     for name in tqdm(chosen(args.models), "counting", leave=False,
                      disable=not sys.stderr.isatty()):
         try:
-            results.append(measure(name, _code_base_of(name, args.codebase)))
+            results.append(measure(name, zoo.codebase_for(name, args.codebase)))
         except zoo.NoCodeBaseError as error:
             skipped.append(f"skipped: {error}")
     for line in skipped:  # apart from the table, which may be read by a program

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from fdrn_adapter import demo_report, engines, speed, zoo
 from fdrn_adapter.complexity import chosen
 from fdrn_adapter.images import read_image
+from fdrn_adapter.named_networks import open_network
 from fdrn_adapter.timing_subjects import Subject, candidates_of
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
@@ -104,12 +105,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _subject(name: str, args: argparse.Namespace) -> Subject:
     """Trained if the zoo has weights, else random."""
+    model = open_network(name, args.codebase, args.seed).model
     entry = zoo.info(name)
-    if entry.weights is None:
-        model = zoo.build(name, args.codebase, seed=args.seed)
-    else:
-        zoo.find_package(entry, args.codebase)
-        model = zoo.load(name)
     engine = args.engine if entry.is_fdrn else args.stock_engine or args.engine
     return Subject(name, model, entry.crop_size, engines.resolve(engine, model))
 

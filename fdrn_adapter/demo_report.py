@@ -211,17 +211,22 @@ def draw_overlay(
     figure = Figure(figsize=(width * len(masks), width * rows / cols + 0.9), layout="constrained")
     for axes, (name, mask) in zip(figure.subplots(1, len(masks), squeeze=False)[0], masks.items(),
                                   strict=True):
-        axes.imshow(blend(image, mask))
-        for positive, colour in ((True, POSITIVE), (False, NEGATIVE)):
-            placed = [(c.x, c.y) for c in clicks if c.positive is positive]
-            axes.scatter(*zip(*placed, strict=True), s=28, c=colour, edgecolors="white",
-                         linewidths=0.8)
+        draw_panel(axes, image, mask, clicks, dot=28)
         axes.set_title(f"{name}, {len(clicks)} clicks", fontsize=11)
-        axes.set_xticks([])
-        axes.set_yticks([])
         if not models[name]["trained"]:
             axes.set_xlabel(UNTRAINED, fontsize=8, color="firebrick")
     figure.savefig(path, dpi=100)
+
+
+def draw_panel(axes: Any, image: np.ndarray, mask: np.ndarray, clicks: list, dot: float) -> None:
+    """The photograph with mask and clicks; `dot` is the area of a click, points squared."""
+    axes.imshow(blend(image, mask))
+    for positive, colour in ((True, POSITIVE), (False, NEGATIVE)):
+        placed = [(c.x, c.y) for c in clicks if c.positive is positive]
+        axes.scatter(*zip(*placed, strict=True), s=dot, c=colour, edgecolors="white",
+                     linewidths=0.15 * dot**0.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
 
 
 def blend(image: np.ndarray, mask: np.ndarray, alpha: float = 0.5) -> np.ndarray:

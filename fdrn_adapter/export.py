@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from fdrn_adapter import __version__, checkpoint, hosts, zoo
+from fdrn_adapter import __version__, hosts
 from fdrn_adapter.engines.compilers import OPSET, to_onnx
 from fdrn_adapter.export_graphs import Decoder, Encoder, RefineStage
+from fdrn_adapter.named_networks import announced
 
 logger = logging.getLogger(__name__)
 
@@ -59,33 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Export; returns the exit code."""
-    model = read_model(args.model, args.codebase, args.seed)
+    model = announced(args.model, args.codebase, args.seed).model
     meta = export(model, args.out, args.crop, args.precision, args.calibrate)
     for name, part in meta["files"].items():
         print(f"{args.out}/{name}  {part['bytes'] / 1e6:.1f} MB  sha256 {part['sha256'][:16]}...")
     print(f"largest difference of logits from torch: {meta['logit_difference']:.2g}")
     print(f"try: python {args.out}/{EXAMPLE} {args.out} IMAGE 210,140 40,60,-")
     return 0
-
-
-def read_model(name: str, codebase: str | None = None, seed: int = 0) -> nn.Module:
-    """A variant of the zoo, trained if it has weights, or a checkpoint.
-
-    Raises:
-        ValueError: neither; the message says what there is.
-    """
-    if not Path(name).is_file():
-        entry = zoo.info(name)
-        if entry.weights is None:
-            logger.warning("%s has no trained weights: they are random", name)
-            return zoo.build(name, codebase, seed=seed)
-        zoo.find_package(entry, codebase)
-        return zoo.load(name)
-    if codebase is not None:
-        from fdrn_adapter import codebase as code_bases
-
-        code_bases.activate(codebase)
-    return checkpoint.load(name)
 
 
 def export(

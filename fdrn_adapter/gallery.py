@@ -84,15 +84,7 @@ def draw(path: Path, masks: dict[str, dict[str, np.ndarray]]) -> None:
     axes = figure.subplots(len(masks), len(photos), width_ratios=ratios, squeeze=False)
     for row, (model, found) in zip(axes, masks.items(), strict=True):
         for place, (name, (image, clicks)) in zip(row, photos.items(), strict=True):
-            place.imshow(demo_report.blend(image, found[name]))
-            for positive, colour in (
-                (True, demo_report.POSITIVE), (False, demo_report.NEGATIVE)
-            ):
-                at = [(c.x, c.y) for c in clicks if c.positive is positive]
-                place.scatter(*zip(*at, strict=True), s=16, c=colour, edgecolors="white",
-                              linewidths=0.6)
-            place.set_xticks([])
-            place.set_yticks([])
+            demo_report.draw_panel(place, image, found[name], clicks, dot=16)
             place.set_title(f"{name}, {len(clicks)} clicks", fontsize=8)
         row[0].set_ylabel(model, fontsize=9)
     figure.savefig(path, dpi=80)

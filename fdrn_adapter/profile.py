@@ -5,13 +5,13 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from fdrn_adapter import engines, speed, zoo
+from fdrn_adapter import engines, speed
+from fdrn_adapter.named_networks import announced
 from fdrn_adapter.session import InteractiveSession
 
 REPEATS = 9
@@ -52,13 +52,11 @@ def main(args: argparse.Namespace) -> int:
 
 def main_profile(models: list[str], args: argparse.Namespace) -> int:
     """Print the profile of each model; `args` has threads, engine and codebase."""
-    from fdrn_adapter.export import read_model
-
     with speed.threads(args.threads):
         for name in models:
-            model = read_model(name, args.codebase)
+            named = announced(name, args.codebase)
+            model, crop = named.model, named.crop
             engine = engines.resolve(args.engine or "auto", model)
-            crop = None if Path(name).is_file() else zoo.info(name).crop_size[0]
             for title, rows in (
                 ("eager torch, by hooks", profile(model, crop, "eager")),
                 *([(engine, profile(model, crop, engine))] if engine != "eager" else []),

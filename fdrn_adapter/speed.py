@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,6 +114,13 @@ def measure(
                     progress(name)
     timings = {name: Timing(tuple(values)) for name, values in samples.items()}
     return Measurement(timings, repeats, warmup, Machine.here())
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of a call, and its wall-clock time in milliseconds."""
+    start = time.perf_counter()
+    result = call()
+    return result, 1000 * (time.perf_counter() - start)
 
 
 def _wait_for_devices() -> None:

@@ -2,14 +2,14 @@
 
 import argparse
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from fdrn_adapter import speed, zoo
+from fdrn_adapter import speed
+from fdrn_adapter.named_networks import announced
 from fdrn_adapter.session import InteractiveSession
 
 MEGAPIXELS = (0.15, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
@@ -22,15 +22,13 @@ OBJECT_PX = 240  # side of what is clicked on, whatever the image's size
 
 def main_costs(models: list[str], args: argparse.Namespace) -> int:
     """Measure, print and draw; `args` as for `fdrn profile --costs`."""
-    from fdrn_adapter.export import read_model
-
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     with speed.threads(args.threads):
         for name in models:
-            crop = None if Path(name).is_file() else zoo.info(name).crop_size[0]
-            results[name] = costs(read_model(name, args.codebase), crop, args.engine)
+            named = announced(name, args.codebase)
+            results[name] = costs(named.model, named.crop, args.engine)
             print(f"\n{name} in {results[name]['engine']}; {speed.Machine.here()}")
             for row in results[name]["pixels"]:
                 print("  {megapixels:5.2f} megapixels  encode {encode_ms:7.1f} ms  click "
@@ -75,9 +73,8 @@ def _over_pixels(session: InteractiveSession, megapixels: float, recycles: bool)
     image = _image(megapixels)
     encode = []
     for _ in range(3):
-        session._cache.clear()
-        session._predictor._content = None  # the predictor's own memory of the image
-        encode.append(_ms(lambda: session.set_image(image)))
+        session.forget_features()
+        encode.append(speed.timed(lambda: session.set_image(image))[1])
     rows, cols = image.shape[:2]
     half = OBJECT_PX // 2
     small = np.zeros((rows, cols), bool)
@@ -97,7 +94,7 @@ def _click_ms(session: InteractiveSession, mask: np.ndarray) -> float:
     times = []
     session.set_mask(mask)
     for turn in range(-2, REPEATS):
-        elapsed = _ms(lambda: session.add_click(cols // 2, rows // 2))
+        elapsed = speed.timed(lambda: session.add_click(cols // 2, rows // 2))[1]
         session.undo()
         if turn >= 0:
             times.append(elapsed)
@@ -110,21 +107,14 @@ def _total(session: InteractiveSession, image: np.ndarray, objects: int, clicks:
     places = generator.integers(0, (cols, rows), (clicks, 2))
 
     def run() -> None:
-        session._cache.clear()
-        session._predictor._content = None
+        session.forget_features()
         session.set_image(image)
         for _ in range(objects):
             session.reset_object()
             for i, (x, y) in enumerate(places):
                 session.add_click(int(x), int(y), positive=i % 3 != 2)
 
-    return _ms(run)
-
-
-def _ms(run) -> float:
-    start = time.perf_counter()
-    run()
-    return 1000 * (time.perf_counter() - start)
+    return speed.timed(run)[1]
 
 
 def _draw(path: Path, results: dict[str, Any]) -> None:

@@ -241,6 +241,11 @@ def serves(codebase: str | os.PathLike, entry: ZooEntry) -> bool:
     return _serves(_kind_of(codebase), entry)
 
 
+def codebase_for(name: str, codebase: str | os.PathLike | None) -> str | os.PathLike | None:
+    """`codebase` if the entry is built from such a one, else None for what is installed."""
+    return codebase if codebase is None or serves(codebase, info(name)) else None
+
+
 def _kind_of(codebase: str | os.PathLike) -> str:
     from fdrn_adapter import codebase as code_bases
 

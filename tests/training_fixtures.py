@@ -11,6 +11,7 @@ from networks import build_host
 
 import fdrn_adapter
 from fdrn_adapter import training
+from fdrn_adapter.training import paper
 
 PACKAGE = "ritm_annotation"
 
@@ -55,18 +56,12 @@ def config(folder: Path, batch_size: int = 2, **extra) -> edict:
 
 def make_trainer(model, cfg, trainset, package: str = PACKAGE, lr: float = 1e-3, **options):
     """A dynamic-scale trainer of RITM with its usual losses."""
-    losses = importlib.import_module(f"{package}.model.losses")
     metrics = importlib.import_module(f"{package}.model.metrics")
     stock = importlib.import_module(f"{package}.engine.trainer").ISTrainer
     options = {"max_num_next_clicks": 3, **options}
     return training.dynamic_scale_trainer(stock)(
         model, cfg, edict(crop_size=trainset.crop_size, num_max_points=6),
-        edict(
-            instance_loss=losses.NormalizedFocalLossSigmoid(alpha=0.5, gamma=2),
-            instance_loss_weight=1.0,
-            instance_aux_loss=losses.SigmoidBinaryCrossEntropyLoss(),
-            instance_aux_loss_weight=0.4,
-        ),
+        paper.losses(model, package),
         trainset, trainset, optimizer="adam",
         optimizer_params={"lr": lr, "betas": (0.9, 0.999), "eps": 1e-8},
         lr_scheduler=lambda optimizer: torch.optim.lr_scheduler.LambdaLR(

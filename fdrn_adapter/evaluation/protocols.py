@@ -1,8 +1,6 @@
 """How a sample is run: the paper's protocols, with time measured apart from everything else."""
 
 import difflib
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +14,7 @@ from fdrn_adapter.evaluation.clicks import (
 from fdrn_adapter.evaluation.metrics import iou
 from fdrn_adapter.evaluation.sample import Sample
 from fdrn_adapter.evaluation.segmenter import Segmenter
+from fdrn_adapter.speed import timed
 
 MAX_CLICKS = 20
 THRESHOLD = 0.49  # of the paper and the stock script
@@ -117,13 +116,6 @@ def interact(
         if stops and settings.target_iou is not None and reached >= settings.target_iou:
             break
     return trace
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call, and its wall-clock time in milliseconds."""
-    start = time.perf_counter()
-    result = call()
-    return result, 1000 * (time.perf_counter() - start)
 
 
 def run_sample(

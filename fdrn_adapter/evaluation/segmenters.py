@@ -16,6 +16,7 @@ from fdrn_adapter.evaluation.segmenter import (
     Segmenter,
     crop_of_mode,
 )
+from fdrn_adapter.named_networks import NamedNetwork, open_network
 
 CLASSIC = ("graphcut", "randomwalker")
 SAM = "sam"
@@ -194,44 +195,25 @@ def build(spec: ModelSpec, options: Options) -> Built:
         segmenter = sam.build(spec.text, options.threads)
         segmenter.name = spec.name
         return Built(spec, segmenter, None, None, engine="onnxruntime")
-    model, trained, crop_size = network(spec.source, options)
+    named = network(spec.source, options)
     if spec.kind in BRS_MODES:
-        segmenter = BrsSegmenter(spec.name, model, spec.kind, options.eval_mode, options.flip)
-        return Built(spec, segmenter, model, trained, crop_size, "eager")
-    segmenter = NetworkSegmenter(spec.name, model, options.engine, options.eval_mode, options.flip)
-    return Built(spec, segmenter, model, trained, crop_size, segmenter.engine)
+        segmenter = BrsSegmenter(spec.name, named.model, spec.kind, options.eval_mode, options.flip)
+        engine = "eager"
+    else:
+        segmenter = NetworkSegmenter(
+            spec.name, named.model, options.engine, options.eval_mode, options.flip
+        )
+        engine = segmenter.engine
+    return Built(spec, segmenter, named.model, named.trained, named.crop_size, engine)
 
 
-def network(
-    source: str, options: Options
-) -> tuple[nn.Module, bool, tuple[int, int] | None]:
-    """A network by zoo name, with trained weights if the zoo has them, or from a checkpoint.
-
-    Returns:
-        the network in eval mode, whether it is trained (a checkpoint counts as such), and the
-        zoo's crop size.
+def network(source: str, options: Options) -> NamedNetwork:
+    """A network by zoo name or from a checkpoint; a checkout of another kind is passed by.
 
     Raises:
         ValueError: it cannot be found or built.
     """
-    from fdrn_adapter import checkpoint, codebase
-
-    if source not in zoo.names():
-        # Classes of ritm_annotation need their patches; those of isegm a checkout on the path.
-        for root in filter(None, [options.codebase, _installed()]):
-            codebase.activate(root)
-        return checkpoint.load(source), True, None
-    entry, root = zoo.info(source), options.codebase
-    root = root if root is None or zoo.serves(root, entry) else None
-    if entry.weights is None:
-        model = zoo.build(source, root, seed=options.seed)
-    else:
-        zoo.find_package(entry, root)
-        model = zoo.load(source)
-    return model, entry.weights is not None, entry.crop_size
-
-
-def _installed() -> str | None:
-    import importlib.util
-
-    return "ritm_annotation" if importlib.util.find_spec("ritm_annotation") else None
+    root = options.codebase
+    if source in zoo.names():
+        root = zoo.codebase_for(source, root)
+    return open_network(source, root, options.seed)

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from fdrn_adapter import speed
-from fdrn_adapter.evaluation.protocols import timed
 from fdrn_adapter.evaluation.results import equations
 from fdrn_adapter.evaluation.runner import described
 from fdrn_adapter.evaluation.segmenter import BRS_MODES
 from fdrn_adapter.evaluation.segmenters import Built
+from fdrn_adapter.speed import timed
 from fdrn_adapter.timing_subjects import PAPER_INPUT, Subject, candidates_of
 
 SESSION = "session"

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fdrn_adapter.training import paper
 from fdrn_adapter.training.dataset import DynamicScaleDataset
 from fdrn_adapter.training.folders import instance_folder, mixture
 from fdrn_adapter.training.frozen import FrozenFeatures
@@ -128,9 +129,6 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     Reads from cfg, besides the stock entries: COCO_MVAL_PATH, COCO256_PATH, CCP_PATH, and if given
     FEATURES_PATH (folder for the frozen features), EPOCHS, EPOCH_LEN.
     """
-    from easydict import EasyDict as edict
-
-    losses = importlib.import_module(f"{package}.model.losses")
     metrics = importlib.import_module(f"{package}.model.metrics")
     stock = importlib.import_module(f"{package}.engine.trainer").ISTrainer
     cfg.batch_size = recipe.batch_size if cfg.batch_size < 1 else cfg.batch_size
@@ -140,7 +138,7 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     features = _features(model, cfg)
     dataset = partial(
         DynamicScaleDataset, global_size=GLOBAL_SIZE, features=features, global_image=recipe.fdrn,
-        proportion=(0.3, 1.0) if recipe.dynamic_scale else None,
+        proportion=paper.PROPORTION if recipe.dynamic_scale else None,
     )
     trainset = dataset(
         objects(cfg, package, epoch_len), crop_size=lambda epoch: recipe.crop_at(epoch, epochs)
@@ -149,14 +147,7 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     if features is not None and model.image_encoder.key_view is not None:
         start_views(model.image_encoder, _some_maps(trainset))
     trainer = dynamic_scale_trainer(stock)(
-        model, cfg, model_cfg,
-        edict(
-            instance_loss=losses.NormalizedFocalLossSigmoid(alpha=0.5, gamma=2),
-            instance_loss_weight=1.0,
-            instance_aux_loss=losses.SigmoidBinaryCrossEntropyLoss(),
-            instance_aux_loss_weight=0.4,
-        ),
-        trainset, valset, optimizer="adam",
+        model, cfg, model_cfg, paper.losses(model, package), trainset, valset, optimizer="adam",
         optimizer_params={"lr": recipe.lr, "betas": (0.9, 0.999), "eps": 1e-8},
         lr_scheduler=partial(
             torch.optim.lr_scheduler.LambdaLR,

@@ -42,9 +42,9 @@ class MovingAverage:
 
 def write(path: Path, **parts: Any) -> None:
     """Write a training state; a crash while writing costs nothing."""
-    part = path.with_name(path.name + ".part")
-    torch.save({"format": _FORMAT, **parts}, part)
-    part.replace(path)
+    from fdrn_adapter.checkpoint import write_whole
+
+    write_whole(path, {"format": _FORMAT, **parts})
 
 
 def read(path: Path) -> dict[str, Any]:
