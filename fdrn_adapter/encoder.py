@@ -29,6 +29,8 @@ class ImageEncoder(nn.Module):
         max_side: larger images are shrunk to this longest side, pixels.
         frozen: never train the backbone (its batch-norm statistics neither). The views stay
             trainable: they start at random and belong to the adapter.
+        context_channels: of a third view of f_high, which enters the host beside f_low (not in the
+            paper); 0 for none.
     """
 
     def __init__(
@@ -40,15 +42,18 @@ class ImageEncoder(nn.Module):
         project_low: bool,
         max_side: int = MAX_SIDE,
         frozen: bool = False,
+        context_channels: int = 0,
     ):
         super().__init__()
         self.name, self.max_side, self.frozen = name, max_side, frozen
         self.backbone = backbone
         low, high = backbone.low, backbone.high
-        self.key_view = self.query_view = self.low_projection = None
+        self.key_view = self.query_view = self.context_view = self.low_projection = None
         if high is not None:
             self.key_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
             self.query_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
+            if context_channels:
+                self.context_view = nn.Conv2d(high.channels, context_channels, 3, padding=1)
         if low is not None and project_low:
             self.low_projection = nn.Conv2d(low.channels, LOW_CHANNELS, 3, padding=1)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
@@ -66,9 +71,16 @@ class ImageEncoder(nn.Module):
         return LOW_CHANNELS if self.low_projection is not None else self.backbone.low.channels
 
     @property
+    def context_channels(self) -> int:
+        """Channels of the third view of f_high, 0 when there is none."""
+        return 0 if self.context_view is None else self.context_view.out_channels
+
+    @property
     def grids(self) -> dict[str, Grid]:
         """Where the cells of each recycled map lie on the encoder's input."""
         taps = {"low": self.backbone.low, "key": self.backbone.high, "query": self.backbone.high}
+        if self.context_view is not None:
+            taps["context"] = self.backbone.high
         return {name: tap.grid for name, tap in taps.items() if tap is not None}
 
     def train(self, mode: bool = True) -> "ImageEncoder":
@@ -87,6 +99,8 @@ class ImageEncoder(nn.Module):
             maps["low"] = low if self.low_projection is None else self.low_projection(low)
         if high is not None:
             maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+            if self.context_view is not None:
+                maps["context"] = self.context_view(high)
         return maps
 
     def forward(
@@ -106,7 +120,8 @@ class ImageEncoder(nn.Module):
                 hashing takes milliseconds, and is left out while weights are learning.
 
         Returns:
-            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16).
+            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
+            "context" (B, context_channels, H/16, W/16) where there is one.
         """
         x = self._capped(image, self.max_side if max_side is None else max_side)
         maps = (self.maps if compute is None else compute)(x)
@@ -152,7 +167,8 @@ class ImageEncoder(nn.Module):
     def architecture(self) -> str:
         """What the features look like, for telling those of another model apart."""
         taps = [t.path for t in (self.backbone.low, self.backbone.high) if t is not None]
-        return f"{self.name}({', '.join(taps)}; {self.low_channels}, {VIEW_CHANNELS})"
+        channels = [self.low_channels, VIEW_CHANNELS, *filter(None, [self.context_channels])]
+        return f"{self.name}({', '.join(taps)}; {', '.join(map(str, channels))})"
 
     def fingerprint(self) -> str:
         """Hash of the encoder's weights, computed anew only after they changed.
@@ -263,7 +279,8 @@ def _writes(tensor: Tensor) -> int:
 
 
 def build_encoder(
-    backbone: nn.Module, name: str, normalization: object, max_side: int, frozen: bool
+    backbone: nn.Module, name: str, normalization: object, max_side: int, frozen: bool,
+    context_channels: int = 0,
 ) -> ImageEncoder:
     """An image encoder around `backbone`.
 
@@ -272,19 +289,32 @@ def build_encoder(
         name: how the user called it.
         normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
         max_side: see ImageEncoder.
-        frozen: see ImageEncoder.
+        frozen, context_channels: see ImageEncoder.
 
     Raises:
-        ValueError: max_side is not a positive number of pixels.
+        ValueError: max_side is not a positive number of pixels, or context_channels is negative or
+            without both maps.
     """
     if not (isinstance(max_side, int) and max_side >= 32) or isinstance(max_side, bool):
         raise ValueError(
             f"encoder_max_side is the longest side in pixels that F1 sees, an int of at least 32 "
             f"(default {MAX_SIDE}); got {max_side!r}."
         )
+    whole = isinstance(context_channels, int) and not isinstance(context_channels, bool)
+    if not whole or context_channels < 0:
+        raise ValueError(
+            f"context_channels is a number of channels, 0 for no third view of f_high; got "
+            f"{context_channels!r}."
+        )
+    if context_channels and (backbone.low is None or backbone.high is None):
+        raise ValueError(
+            "context_channels brings f_high to where f_low enters the host: it needs use_low=True "
+            "and use_high=True."
+        )
     own = hasattr(backbone, "mean")
     mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
     std = backbone.std if own else tuple(normalization.std.flatten().tolist())
     return ImageEncoder(
-        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen
+        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen,
+        context_channels=context_channels,
     )

@@ -14,7 +14,7 @@ _AXES = {0: "batch", 2: "rows", 3: "cols"}
 
 
 class Encoder(nn.Module):
-    """F1: image (B, 3, H, W) in [0, 1] -> low, key, query."""
+    """F1: image (B, 3, H, W) in [0, 1] -> low, key, query (and context)."""
 
     inputs = ("image",)
 
@@ -35,7 +35,8 @@ class Decoder(nn.Module):
 
     Inputs: crop (1, 3, S, S) in [0, 1]; roi (4,), image_size (2,) and input_size (2,; what the
     encoder was given, rows and columns); prev_mask (1, 1, S, S) where the host takes one; points
-    (1, 2N, 3); low, key, query. Outputs: logits (1, 1, S, S), for FocalClick also feature.
+    (1, 2N, 3); low, key, query (and context). Outputs: logits (1, 1, S, S), for FocalClick
+    also feature.
 
     ROI Align is separable: along each axis it averages samples of a linear interpolation, which is
     a product with a matrix (cells of the host x cells of the encoder) made of the roi's numbers.
@@ -74,6 +75,8 @@ class Decoder(nn.Module):
             for name in self.grids
         }
         low, affinity = aligned.get("low"), None
+        if "context" in aligned:
+            low = torch.cat([low, aligned["context"]], dim=1)
         if "key" in aligned:
             affinity = integration.affinity(aligned["key"], aligned["query"])
         coords = self._maps(given["points"])
@@ -86,7 +89,7 @@ class Decoder(nn.Module):
             return self.parts.run_click(pre, coords)
 
     def _align(self, feature: Tensor, roi: Tensor, place: Tensor, name: str) -> Tensor:
-        stride = LOW_STRIDE if name == "low" else HIGH_STRIDE
+        stride = LOW_STRIDE if name in ("low", "context") else HIGH_STRIDE
         side = self.info.network_size((self.crop, self.crop))[0]
         rows, cols = (
             alignment_matrix(

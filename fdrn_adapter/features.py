@@ -23,8 +23,9 @@ class ImageFeatures:
     """What `encode_image` returns: the features of B images of one size.
 
     Attributes:
-        maps: "low" (B, C, h4, w4) and the two views "key" and "query" (B, 128, h16, w16); maps
-            that the model does not use are left out.
+        maps: "low" (B, C, h4, w4), the two views "key" and "query" (B, 128, h16, w16), and
+            "context", a third one (`wrap(context_channels=...)`); maps that the model does not use
+            are left out.
         grids: stride and offset of each map's cells on the encoder's input.
         image_size: rows and columns of the images.
         input_size: rows and columns of what the encoder saw (smaller for images beyond its cap).
@@ -132,9 +133,16 @@ class Recycling:
         return len(self.owners)
 
     def low(self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int]) -> Tensor:
-        """f_low on the host's cells: (B, C, *out_size)."""
-        key = ("low", crop_size, host, out_size)
-        return self._keep(key, lambda: self._align("low", crop_size, host, out_size))
+        """f_low on the host's cells, followed by the context if there is one: (B, C, *out_size)."""
+        names = ["low"]
+        if all("context" in features.maps for features in self.features):
+            names.append("context")
+
+        def compute() -> Tensor:
+            maps = [self._align(name, crop_size, host, out_size) for name in names]
+            return torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
+
+        return self._keep(("low", crop_size, host, out_size), compute)
 
     def affinity(self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int]) -> Tensor:
         """A of eq. 3 between the host's cells: (B, hw, hw)."""

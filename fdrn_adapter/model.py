@@ -49,7 +49,7 @@ class FDRNModel(nn.Module):
         host: the stock network, changed in place, or its `_config`, from which it is built (this
             is how the stock `load_is_model` rebuilds an FDRN model).
         b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low,
-            use_high, freeze_encoder, encoder_max_side: see `wrap`.
+            use_high, freeze_encoder, encoder_max_side, context_channels: see `wrap`.
         encoder_source: where F1's weights came from, for `repr`.
         **host_kwargs: passed to the host's class when it is built from its config.
     """
@@ -71,6 +71,7 @@ class FDRNModel(nn.Module):
         use_high: bool = True,
         freeze_encoder: bool = False,
         encoder_max_side: int = MAX_SIDE,
+        context_channels: int = 0,
         encoder_source: str = "random",
         **host_kwargs: Any,
     ):
@@ -95,7 +96,7 @@ class FDRNModel(nn.Module):
         self._settings = dict(
             blocks.settings, encoder=encoder, init=init, decouple_clicks=decouple_clicks,
             use_low=use_low, use_high=use_high, freeze_encoder=freeze_encoder,
-            encoder_max_side=encoder_max_side,
+            encoder_max_side=encoder_max_side, context_channels=context_channels,
         )
         # What `unwrap` puts back: module flags, and stock modules that are replaced below.
         self._training_flags = {name: m.training for name, m in host.named_modules()}
@@ -108,8 +109,11 @@ class FDRNModel(nn.Module):
                 blocks.high if use_high else None,
             )
             self.image_encoder = build_encoder(
-                backbone, encoder, host.normalization, encoder_max_side, freeze_encoder
+                backbone, encoder, host.normalization, encoder_max_side, freeze_encoder,
+                context_channels,
             )
+        elif context_channels:
+            raise ValueError("context_channels without an encoder: set use_low and use_high.")
         self.sfi, self.tfi = self._integrations(host, use_low, use_high)
         self.host = host
         self._inject(blocks)
@@ -132,7 +136,7 @@ class FDRNModel(nn.Module):
             values = info.high_channels * (2 if info.family == "segformer" else 1)
             sfi = SemanticFeatureIntegration(info.high_channels, identity, norm, values)
         if use_low:
-            extra = self.image_encoder.low_channels
+            extra = self.image_encoder.low_channels + self.image_encoder.context_channels
             tfi = TextureFeatureIntegration(info.low_channels, extra, identity, norm)
         return sfi, tfi
 

@@ -29,6 +29,7 @@ def wrap(
     copy: bool = True,
     encoder_weights: str | Path | None = None,
     encoder_max_side: int = MAX_SIDE,
+    context_channels: int = 0,
 ) -> FDRNModel:
     """Turn a stock RITM or FocalClick network into its FDRN variant (Sec. 3.2 and 3.3).
 
@@ -62,6 +63,10 @@ def wrap(
             weights where every shape matches (same family, width and depth), else random;
             `repr(model)` tells.
         encoder_max_side: F1 sees larger images shrunk to this longest side, pixels.
+        context_channels: not in the paper, where the host sees f_high through the affinity alone: a
+            third view of f_high, of so many channels, is aligned to the host's stride-4 map and
+            joined with f_low in the TFI. 0 for the paper's network. Useful where F1 knows more than
+            the host, such as a pretrained F1 beside a host that starts at random.
 
     Returns:
         the model, in the host's training mode, on its device and in its dtype.
@@ -89,6 +94,7 @@ def wrap(
         use_high=use_high,
         freeze_encoder=freeze_encoder,
         encoder_max_side=encoder_max_side,
+        context_channels=context_channels,
     )
     if model.image_encoder is not None:
         model.encoder_source = _start_encoder(model, encoder_weights)

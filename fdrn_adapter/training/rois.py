@@ -2,6 +2,7 @@
 
 import random
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,8 +29,7 @@ def sample_roi(
         the roi, and the p that was drawn.
     """
     size = mask.shape
-    lines = [np.flatnonzero((mask > 0.5).any(axis=axis)) for axis in (1, 0)]
-    spans = [(int(at[0]), int(at[-1])) if len(at) else None for at in lines]
+    spans = _spans(mask)
     needed = max(
         [(span[1] - span[0] + 1) / n for span, n in zip(spans, size, strict=True) if span] or [0]
     )
@@ -59,14 +59,19 @@ def fixed_roi(mask: np.ndarray, margin: float, min_side: int) -> Roi:
         min_side: of the roi, pixels.
     """
     borders: list[int] = []
-    for axis, n in zip((1, 0), mask.shape, strict=True):
-        at = np.flatnonzero((mask > 0.5).any(axis=axis))
-        if not len(at):
+    for span, n in zip(_spans(mask), mask.shape, strict=True):
+        if span is None:
             borders += [0, n - 1]
             continue
-        middle, length = (at[0] + at[-1]) / 2, max(min_side, margin * (at[-1] - at[0] + 1))
+        middle, length = (span[0] + span[1]) / 2, max(min_side, margin * (span[1] - span[0] + 1))
         borders += [max(0, round(middle - length / 2)), min(n - 1, round(middle + length / 2))]
     return tuple(int(b) for b in borders)
+
+
+def _spans(mask: np.ndarray) -> list[tuple[int, int] | None]:
+    """First and last row, and first and last column, of the object; None without one."""
+    x, y, cols, rows = cv2.boundingRect((mask > 0.5).astype(np.uint8))
+    return [(y, y + rows - 1), (x, x + cols - 1)] if rows else [None, None]
 
 
 def cut_image(image: np.ndarray, roi: Roi, size: tuple[int, int]) -> np.ndarray:

@@ -1,0 +1,18 @@
+"""Table 7 on the light recipe: the FDRN with all clicks in one pair of maps.
+
+Run like `lite_fdrn.py`; `model_zoo/lite-fdrn/training.md` tells what came of it.
+"""
+
+from fdrn_adapter.training import lite
+
+MODEL_NAME = "small_lite_joint_clicks"
+RECIPE = lite.Lite(decouple_clicks=False)
+
+
+def main(cfg):
+    model, model_cfg = init_model(cfg)
+    lite.train(model, cfg, model_cfg, RECIPE)
+
+
+def init_model(cfg):
+    return lite.init_model(cfg, RECIPE)

@@ -1,0 +1,18 @@
+"""Table 5 on the light recipe: the FDRN without f_high.
+
+Run like `lite_fdrn.py`; `model_zoo/lite-fdrn/training.md` tells what came of it.
+"""
+
+from fdrn_adapter.training import lite
+
+MODEL_NAME = "small_lite_no_high"
+RECIPE = lite.Lite(use_high=False)
+
+
+def main(cfg):
+    model, model_cfg = init_model(cfg)
+    lite.train(model, cfg, model_cfg, RECIPE)
+
+
+def init_model(cfg):
+    return lite.init_model(cfg, RECIPE)
