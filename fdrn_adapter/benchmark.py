@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", metavar="A,B",
                         help="zoo names, checkpoints, graphcut, randomwalker, "
-                             "sam:ENCODER.onnx,DECODER.onnx, brs:NETWORK, fbrs:NETWORK; "
+                             "sam:ENCODER.onnx,DECODER.onnx, onnx:DIR of fdrn export, "
+                             "brs:NETWORK, fbrs:NETWORK; "
                              "NAME=SPEC gives one a name of yours")
     parser.add_argument("--datasets", metavar="NAME=DIR,...", default="",
                         help=f"names: {', '.join(n for n in datasets.layouts() if n != 'folder')}; "

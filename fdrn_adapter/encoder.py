@@ -123,7 +123,7 @@ class ImageEncoder(nn.Module):
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
             "context" (B, context_channels, H/16, W/16) where there is one.
         """
-        x = self._capped(image, self.max_side if max_side is None else max_side)
+        x = shrink_to(image, self.max_side if max_side is None else max_side)
         maps = (self.maps if compute is None else compute)(x)
         return self._features(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
 
@@ -154,14 +154,6 @@ class ImageEncoder(nn.Module):
             architecture=self.architecture,
             weights="" if learning or not hashed else self.fingerprint(),
         )
-
-    @staticmethod
-    def _capped(image: Tensor, max_side: int) -> Tensor:
-        longest = max(image.shape[-2:])
-        if longest <= max_side:
-            return image
-        size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
-        return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
     @property
     def architecture(self) -> str:
@@ -271,6 +263,15 @@ class ImageEncoder(nn.Module):
         self.backbone.load_state_dict(
             {full: given.get(k, value) for k, (full, value) in ours.items()}
         )
+
+
+def shrink_to(image: Tensor, max_side: int) -> Tensor:
+    """An image (B, 3, H, W) with its longest side at most `max_side`; itself if it is small."""
+    longest = max(image.shape[-2:])
+    if longest <= max_side:
+        return image
+    size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def _writes(tensor: Tensor) -> int:

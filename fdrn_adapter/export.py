@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
     for name, part in meta["files"].items():
         print(f"{args.out}/{name}  {part['bytes'] / 1e6:.1f} MB  sha256 {part['sha256'][:16]}...")
     print(f"largest difference of logits from torch: {meta['logit_difference']:.2g}")
-    print(f"try: python {args.out}/{EXAMPLE} {args.out} IMAGE 210,140 40,60,-")
+    print(f"try: python {args.out}/{EXAMPLE} {args.out} IMAGE.npy 210,140 40,60,-")
     return 0
 
 

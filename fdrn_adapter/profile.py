@@ -72,7 +72,8 @@ def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") ->
 
     In "eager" the network's parts are timed by hooks. Engines fuse layers across parts, so there
     the network is one row; what surrounds it is timed in the same way. Parts that lie within
-    another are indented.
+    another are indented. The bare network is what turns crop, previous mask, clicks and recycled
+    features into logits, ROI Align and click maps included; the last row is all the rest.
 
     Args:
         model: FDRN model or stock network, in eval mode.
@@ -96,20 +97,21 @@ def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") ->
                     rounds.append(dict(times))
     names = sorted({name for r in rounds for name in r}, key=_ORDER.index)
     median = {n: 1000 * float(np.median([r.get(n, 0.0) for r in rounds])) for n in names}
-    surroundings = median["click"] - median["network"]
+    surroundings = median["click"] - median["bare network"]
     rows = [(_LABEL.get(n, n), median[n], median[n] / median["click"]) for n in names]
-    rows.append(("all but the network", surroundings, surroundings / median["click"]))
+    rows.append(("what the session adds", surroundings, surroundings / median["click"]))
     return rows
 
 
 _ORDER = [
-    "click", "preprocess", "network", "roi align and affinity", "click maps", "click encoder",
-    "stem and layer 1", "stage 2", "stage 3", "SFI", "TFI", "stage 4", "head", "refine",
-    "postprocess",
+    "click", "preprocess", "network", "bare network", "roi align and affinity", "click maps",
+    "click encoder", "stem and layer 1", "stage 2", "stage 3", "SFI", "TFI", "stage 4", "head",
+    "refine", "postprocess",
 ]
 _LABEL = {
-    name: f"  {name}" for name in _ORDER[3:13]
-} | {"SFI": "    SFI (in stage 3)", "TFI": "    TFI", "click": "click, in all",
+    name: f"    {name}" for name in _ORDER[4:14]
+} | {"SFI": "      SFI (in stage 3)", "TFI": "      TFI", "click": "click, in all",
+     "network": "network, as the predictor calls it", "bare network": "  bare network",
      "preprocess": "preprocess (zoom-in, flip)", "postprocess": "postprocess (paste)"}
 
 
@@ -139,9 +141,16 @@ def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
     for transform in predictor.transforms:
         around(transform, "inv_transform", "postprocess")
     if session.engine == "eager":
+        around(session.model, "forward", "bare network")
+        if hasattr(session.model, "refine"):
+            around(session.model, "refine", "bare network")
         for label, module in _parts(session.model).items():
             for part in module:
                 around(part, "forward", label)
+    else:
+        runner = engines.runner_of(session.model, session.engine)
+        around(runner, "click", "bare network")
+        around(runner, "refine", "bare network")
     from fdrn_adapter.features import Recycling
 
     methods = {name: getattr(Recycling, name) for name in ("low", "affinity")}

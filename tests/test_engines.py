@@ -80,14 +80,15 @@ def test_same_logits_in_onnxruntime():
 
 
 @pytest.mark.parametrize(
-    "kind", ["paper", "stock", *slow("identity", "no decoupling", "no low")]
+    "kind", ["paper", "stock", *slow("identity", "no decoupling", "no low", "context")]
 )
 def test_same_logits_in_every_engine(engine, kind):
     check_same_logits(engine, kind)
 
 
 def check_same_logits(engine, kind):
-    options = {"no decoupling": {"decouple_clicks": False}, "no low": {"use_low": False}}
+    options = {"no decoupling": {"decouple_clicks": False}, "no low": {"use_low": False},
+               "context": {"context_channels": 8}}
     model = lively() if kind == "stock" else \
         fdrn("identity" if kind == "identity" else "paper", **options.get(kind, {}))
     before = {k: v.clone() for k, v in model.state_dict().items()}

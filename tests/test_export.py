@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ pytestmark = pytest.mark.usefixtures("ritm")
 CROP = 96
 
 
-def lively(init="paper", encoder="hrnet18s"):
+def lively(init="paper", encoder="hrnet18s", **options):
     """An FDRN of a host that knows `make_object()`, whose current click is felt."""
-    model = fdrn_adapter.wrap(taught_host("tiny", CROP), encoder=encoder, init=init)
+    model = fdrn_adapter.wrap(taught_host("tiny", CROP), encoder=encoder, init=init, **options)
     with torch.no_grad():
         model.host.maps_transform.fuse.weight.normal_(0, 0.1)
     return model.eval()
@@ -101,12 +100,10 @@ def test_the_program_runs_without_torch(exported, tmp_path):
 
 def test_the_program_gives_the_sessions_masks(exported):
     model, folder, _ = exported
-    sys.path.insert(0, str(Path(export.__file__).parent.parent / "examples"))
-    try:
-        import onnx_click
-    finally:
-        sys.path.pop(0)
-    clicker = onnx_click.Clicker(folder, picture())
+    from fdrn_adapter.examples import onnx_click
+
+    clicker = onnx_click.Clicker(folder)
+    clicker.set_image(picture())
     session = fdrn_adapter.InteractiveSession(model, crop=CROP)
     session.set_image(picture())
     probs = []
@@ -115,6 +112,26 @@ def test_the_program_gives_the_sessions_masks(exported):
         probs.append(clicker.click(x, y, positive))
         assert np.abs(probs[-1] - session.prob).max() < 1e-2
     assert np.abs(probs[0] - probs[-1]).max() > 0.02
+
+
+def test_the_benchmark_drives_exported_files(exported):
+    from fdrn_adapter.evaluation import segmenters
+
+    _, folder, _ = exported
+    built = segmenters.build(
+        segmenters.parse_models(f"small=onnx:{folder}")[0], segmenters.Options(threads=1)
+    )
+    segmenter, image = built.segmenter, picture()
+    segmenter.set_image(image)
+    first = segmenter.add_click(96, 72, True)
+    second = segmenter.add_click(200, 10, False)
+    segmenter.start_object()
+    assert np.array_equal(segmenter.add_click(96, 72, True), first)
+    assert first.shape == image.shape[:2] and np.abs(first - second).max() > 1e-3
+    with pytest.raises(ValueError, match="no meta.json"):
+        segmenters.build(
+            segmenters.parse_models(f"onnx:{folder.parent}")[0], segmenters.Options()
+        )
 
 
 def test_alignment_matrices_are_roi_align():
@@ -152,12 +169,14 @@ def test_clicks_are_drawn_as_the_stock_module_draws_them():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("encoder", ["hrnet18s", "timm:resnet18"])
-def test_paper_networks_and_other_encoders(encoder, tmp_path):
+@pytest.mark.parametrize(("encoder", "options"), [
+    ("hrnet18s", {}), ("hrnet18s", {"context_channels": 8}), ("timm:resnet18", {}),
+])
+def test_paper_networks_and_other_encoders(encoder, options, tmp_path):
     pytest.importorskip("onnxruntime")
     if encoder.startswith("timm"):
         pytest.importorskip("timm")
-    meta = export.export(lively("paper", encoder), tmp_path, 64)
+    meta = export.export(lively("paper", encoder, **options), tmp_path, 64)
     assert meta["logit_difference"] < 1e-4 and meta["crop"] == 64
 
 

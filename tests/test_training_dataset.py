@@ -191,6 +191,18 @@ def test_start_views_make_the_affinity_a_similarity(folder):
         training.start_views(encoder, high[:, :5])
 
 
+def test_start_views_give_what_enters_the_host_unit_size():
+    pytest.importorskip("timm")
+    encoder = fdrn_model(encoder="timm:resnet18", context_channels=8).image_encoder
+    generator = torch.Generator().manual_seed(0)
+    high = 20 * torch.randn(5, 256, 8, 8, generator=generator) - 5
+    low = 10 * torch.randn(4, 64, 32, 32, generator=generator) + 3
+    training.start_views(encoder, high, low)
+    for out in (encoder.context_view(high), encoder.low_projection(low)):
+        deviation, mean = torch.std_mean(out, dim=(0, 2, 3))
+        assert (deviation - 1).abs().max() < 1e-3 and mean.abs().max() < 1e-3
+
+
 def test_deferred_recycling_encodes_once_per_phase():
     features = ImageFeatures(
         {"low": torch.rand(2, 3, 8, 8)}, {"low": Grid(4)}, (32, 32), (32, 32), "x"

@@ -20,6 +20,7 @@ from fdrn_adapter.named_networks import NamedNetwork, open_network
 
 CLASSIC = ("graphcut", "randomwalker")
 SAM = "sam"
+EXPORTED = "onnx"
 UNTRAINED = "untrained: random weights"
 
 
@@ -29,8 +30,9 @@ class ModelSpec:
 
     Attributes:
         name: for tables.
-        kind: "network", "brs", "fbrs", "sam", or the name of a classic method.
-        source: zoo name or file; for SAM "ENCODER,DECODER"; empty for a classic method.
+        kind: "network", "brs", "fbrs", "sam", "onnx", or the name of a classic method.
+        source: zoo name or file; for SAM "ENCODER,DECODER", for "onnx" a folder of `fdrn export`;
+            empty for a classic method.
         text: what stands on the command line for it, without a name.
     """
 
@@ -131,6 +133,8 @@ def _spec(name: str | None, text: str) -> ModelSpec:
     if colon and kind == SAM:
         encoder = Path(source.split(",")[0]).stem
         return ModelSpec(name or f"{SAM}:{encoder}", SAM, source, text)
+    if colon and kind == EXPORTED:
+        return ModelSpec(name or f"{kind}:{Path(source).name}", kind, source, text)
     if colon and kind in BRS_MODES:
         return ModelSpec(name or f"{kind}:{_short(source)}", kind, source, text)
     return ModelSpec(name or _short(text), "network", text, text)
@@ -143,8 +147,8 @@ def _short(source: str) -> str:
 def _allowed() -> str:
     return (
         f"allowed: a zoo name ({', '.join(zoo.names())}), the path of a checkpoint, "
-        f"{', '.join(CLASSIC)}, sam:ENCODER.onnx,DECODER.onnx, brs:NETWORK or fbrs:NETWORK with a "
-        "zoo name or a checkpoint of a stock network"
+        f"{', '.join(CLASSIC)}, sam:ENCODER.onnx,DECODER.onnx, onnx:DIR of fdrn export, "
+        "brs:NETWORK or fbrs:NETWORK with a zoo name or a checkpoint of a stock network"
     )
 
 
@@ -160,6 +164,13 @@ def check(spec: ModelSpec) -> None:
         for file in spec.source.split(","):
             if not Path(file).is_file():
                 raise ValueError(f"{spec.name}: there is no file {file}.")
+        return
+    if spec.kind == EXPORTED:
+        if not (Path(spec.source) / "meta.json").is_file():
+            raise ValueError(
+                f"{spec.name}: {spec.source} should be a folder that `fdrn export --out` wrote; it "
+                "has no meta.json."
+            )
         return
     if spec.source in zoo.names() or Path(spec.source).is_file():
         return
@@ -194,6 +205,11 @@ def build(spec: ModelSpec, options: Options) -> Built:
 
         segmenter = sam.build(spec.text, options.threads)
         segmenter.name = spec.name
+        return Built(spec, segmenter, None, None, engine="onnxruntime")
+    if spec.kind == EXPORTED:
+        from fdrn_adapter.evaluation import exported
+
+        segmenter = exported.ExportedSegmenter(spec.name, spec.source, options.threads)
         return Built(spec, segmenter, None, None, engine="onnxruntime")
     named = network(spec.source, options)
     if spec.kind in BRS_MODES:

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter.training import paper
-from fdrn_adapter.training.dataset import DynamicScaleDataset
+from fdrn_adapter.training.dataset import PREFIX, DynamicScaleDataset
 from fdrn_adapter.training.folders import instance_folder, mixture
 from fdrn_adapter.training.frozen import FrozenFeatures
 from fdrn_adapter.training.trainer import dynamic_scale_trainer
@@ -140,7 +140,7 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     cfg.val_batch_size = cfg.batch_size
     epochs = int(cfg.get("EPOCHS", recipe.epochs))
     epoch_len = int(cfg.get("EPOCH_LEN", EPOCH_LEN))
-    features = _features(model, cfg)
+    features = kept_features(model, cfg)
     dataset = partial(
         DynamicScaleDataset, global_size=GLOBAL_SIZE, features=features, global_image=recipe.fdrn,
         proportion=paper.PROPORTION if recipe.dynamic_scale else None,
@@ -149,8 +149,8 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
         objects(cfg, package, epoch_len), crop_size=lambda epoch: recipe.crop_at(epoch, epochs)
     )
     valset = dataset(objects(cfg, package, max(cfg.batch_size, 64)), crop_size=(128, 128), seed=1)
-    if features is not None and model.image_encoder.key_view is not None:
-        start_views(model.image_encoder, **_some_maps(trainset))
+    if features is not None:
+        start_views(model.image_encoder, **some_maps(trainset))
     trainer = dynamic_scale_trainer(stock)(
         model, cfg, model_cfg, paper.losses(model, package), trainset, valset, optimizer="adam",
         optimizer_params={"lr": recipe.lr, "betas": (0.9, 0.999), "eps": 1e-8, "fused": True},
@@ -165,17 +165,19 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     trainer.run(num_epochs=epochs)
 
 
-def _features(model: nn.Module, cfg: Any) -> FrozenFeatures | None:
+def kept_features(model: nn.Module, cfg: Any) -> FrozenFeatures | None:
+    """Where the frozen F1's maps are kept; None for networks without F1."""
     if not getattr(model, "is_fdrn", False) or model.image_encoder is None:
         return None
     where = cfg.get("FEATURES_PATH", Path(cfg.EXPS_PATH) / "frozen_features")
     return FrozenFeatures(model.image_encoder, where, GLOBAL_SIZE)
 
 
-def _some_maps(dataset: DynamicScaleDataset, count: int = 48) -> dict[str, torch.Tensor]:
-    """f_high and f_low of some samples, for the start of the views."""
+def some_maps(dataset: DynamicScaleDataset, count: int = 48) -> dict[str, torch.Tensor | None]:
+    """Arguments of `start_views` from samples with kept features; None for maps not in use."""
     items = [dataset[i] for i in range(count)]
     return {
-        name: torch.stack([item[f"fdrn_{name}"] for item in items]).float()
-        for name in ("high", "low") if f"fdrn_{name}" in items[0]
+        name: torch.stack([item[f"{PREFIX}{name}"] for item in items]).float()
+        if f"{PREFIX}{name}" in items[0] else None
+        for name in ("high", "low")
     }

@@ -8,7 +8,7 @@ from fdrn_adapter.encoder import VIEW_CHANNELS, ImageEncoder
 
 @torch.no_grad()
 def start_views(
-    encoder: ImageEncoder, high: Tensor, low: Tensor | None = None, sharpness: float = 1.0
+    encoder: ImageEncoder, high: Tensor | None, low: Tensor | None = None, sharpness: float = 1.0
 ) -> None:
     """Start the views of f_high, and the projection of f_low, from some images' features.
 
@@ -27,7 +27,8 @@ def start_views(
 
     Args:
         encoder: its backbone's weights are to be kept.
-        high: (N, C, h, w), f_high of some images, N*h*w well above C.
+        high: (N, C, h, w), f_high of some images, N*h*w well above C; None leaves its views as they
+            are.
         low: (N, C, h, w), f_low of some images; None leaves its projection as it is.
         sharpness: standard deviation of the entries of K Q^T between unrelated places. A place's
             product with itself is then about 5 (EfficientNet-Lite0; at 2 the softmax gives a place
@@ -36,20 +37,24 @@ def start_views(
     Raises:
         ValueError: the encoder has no f_high, or the maps are of other channels.
     """
-    view = encoder.key_view
-    if view is None:
+    if high is not None:
+        _check(encoder, high)
+        _start_affinity(encoder, high, sharpness)
+        if encoder.context_view is not None:
+            _standardize(encoder.context_view, high)
+    if encoder.low_projection is not None and low is not None:
+        _standardize(encoder.low_projection, low)
+
+
+def _check(encoder: ImageEncoder, high: Tensor) -> None:
+    if encoder.key_view is None:
         raise ValueError("This encoder has no views of f_high (use_high=False).")
-    channels = view.in_channels
+    channels = encoder.key_view.in_channels
     if high.ndim != 4 or high.shape[1] != channels or high[:, 0].numel() <= channels:
         raise ValueError(
             f"high should have the shape (N, {channels}, h, w) with more than {channels} places; "
             f"got {tuple(high.shape)}."
         )
-    _start_affinity(encoder, high, sharpness)
-    if encoder.context_view is not None:
-        _standardize(encoder.context_view, high)
-    if encoder.low_projection is not None and low is not None:
-        _standardize(encoder.low_projection, low)
 
 
 def _start_affinity(encoder: ImageEncoder, high: Tensor, sharpness: float) -> None:
