@@ -193,12 +193,32 @@ def _compare(model, out: Path, crop: int, tolerance: float | None = TOLERANCE) -
             want = model(torch.cat(joined, dim=1), tensors["points"])["instances"].numpy()
         maps = _run(sessions["encoder"], tensors)
         got = _run(sessions["decoder"], tensors | maps)["logits"]
-        worst = max(worst, float(np.abs(want - got).max()) / max(1.0, float(np.abs(want).max())))
+        worst = max(worst, _off(want, got))
+        if model.info.refines:
+            worst = max(worst, _compare_refinement(model, out, tensors))
     if tolerance is not None and not worst <= tolerance:
         raise RuntimeError(
             f"The exported files give logits that are off by {worst:.3g}; please report this."
         )
     return worst
+
+
+def _compare_refinement(model, out: Path, tensors: dict) -> float:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(out / "refine.onnx"), providers=["CPUExecutionProvider"]
+    )
+    boxes = torch.cat([torch.zeros(1), tensors["box"]])[None]
+    given = (tensors[name] for name in ("crop", "points", "feature", "logits"))
+    with torch.no_grad():
+        want = model.refine(*given, boxes)["instances_refined"].numpy()
+    return _off(want, _run(session, tensors)["refined"])
+
+
+def _off(want: np.ndarray, got: np.ndarray) -> float:
+    """Largest difference, relative to logits above 1."""
+    return float(np.abs(want - got).max()) / max(1.0, float(np.abs(want).max()))
 
 
 def _run(session: Any, tensors: dict) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import focalclick
 import numpy as np
 import pytest
 import torch
@@ -178,6 +179,21 @@ def test_paper_networks_and_other_encoders(encoder, options, tmp_path):
         pytest.importorskip("timm")
     meta = export.export(lively("paper", encoder, **options), tmp_path, 64)
     assert meta["logit_difference"] < 1e-4 and meta["crop"] == 64
+
+
+@pytest.mark.slow
+def test_focalclick_is_exported_with_its_refinement(tmp_path):
+    pytest.importorskip("onnxruntime")
+    with focalclick.clickseg():
+        host = focalclick.build("b0", "s2")
+        model = fdrn_adapter.wrap(host, encoder="segformer_b0", init="paper").eval()
+        meta = export.export(model, tmp_path, 64)  # compares all three graphs with the model
+        assert meta["logit_difference"] < 1e-4 and "refine.onnx" in meta["files"]
+        with torch.no_grad():
+            tensors = export._example(model, 64)
+            for parameter in model.host.refiner.parameters():
+                parameter.mul_(1.5)
+        assert export._compare_refinement(model, tmp_path, tensors) > 1e-2  # a difference is seen
 
 
 def test_what_is_refused(tmp_path):

@@ -141,6 +141,7 @@ class Runner:
         from torchvision.ops import roi_align
 
         model = self.model()
+        given = (image, points, features, logits, boxes)
         ratio = image.shape[-1] / features.shape[-1]
         features = roi_align(features, boxes, features.shape[2:], 1 / ratio, aligned=True)
         logits = roi_align(logits, boxes, image.shape[2:], 1.0, aligned=True)
@@ -150,7 +151,11 @@ class Runner:
         def build():
             graph = graphs.Refine(graphs.private_copy(model)).eval()
             graphs.fold_parts(graph, lambda: graph(*inputs))
-            return self._compile(graph, inputs, ["image", "maps", "features", "logits"], ["out"])
+            run = self._compile(graph, inputs, ["image", "maps", "features", "logits"], ["out"])
+            with torch.no_grad():
+                wanted = model.refine(*given)["instances_refined"]
+            check_logits(self.engine, f"{self.info.name}, refinement", wanted, run(*inputs)[0])
+            return run
 
         run = self._get(("refine", *image.shape), build)
         return {"instances_refined": run(*inputs)[0], "instances_coarse": logits}
@@ -215,14 +220,7 @@ class ClickNetwork:
         with torch.no_grad():
             want = _reference(model, image, points, recycling)["instances"]
         got = self.run(image, points, recycling)[0]
-        off = (want - got).abs().max().item()
-        scale = max(1.0, want.abs().max().item())
-        if not off <= TOLERANCE * scale:
-            raise RuntimeError(
-                f"engine={self.runner.engine!r} gives logits that are off by {off:.3g} (of at most "
-                f"{scale:.3g}) from the network's own; use engine='eager' and report this."
-            )
-        logger.info("%s in %s: within %.2g of eager torch", self.info.name, self.runner.engine, off)
+        check_logits(self.runner.engine, self.info.name, want, got)
 
     def run(self, image: Tensor, points: Tensor, recycling) -> tuple[Tensor, ...]:
         low, affinity, pre = self._prepared(image, recycling)
@@ -289,6 +287,22 @@ class ClickNetwork:
                 while len(kept) > KEPT_CROPS:
                     kept.popitem(last=False)
         return made
+
+
+def check_logits(engine: str, name: str, want: Tensor, got: Tensor) -> None:
+    """Compare logits of a compiled graph with the network's own.
+
+    Raises:
+        RuntimeError: they differ by more than TOLERANCE of their size.
+    """
+    off = (want - got).abs().max().item()
+    scale = max(1.0, want.abs().max().item())
+    if not off <= TOLERANCE * scale:
+        raise RuntimeError(
+            f"{name}: engine={engine!r} gives logits that are off by {off:.3g} (of at most "
+            f"{scale:.3g}) from the network's own; use engine='eager' and report this."
+        )
+    logger.info("%s in %s: within %.2g of eager torch", name, engine, off)
 
 
 def _reference(model: nn.Module, image: Tensor, points: Tensor, recycling) -> dict[str, Tensor]:
