@@ -1,6 +1,7 @@
 """`fdrn demo`: stock RITM and FDRN on one photograph, with one click sequence, in one run."""
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -19,6 +20,7 @@ from fdrn_adapter.named_networks import open_network
 from fdrn_adapter.timing_subjects import Subject, candidates_of
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
+TRAINED = "lite-fdrn-context"  # its F1 is timm's
 MIN_SIDE = 32  # pixels; fewer are not a photograph, and the rois below would not differ
 
 # The woman of scikit-image's `astronaut`, without the helmet: x, y in pixels of 512x512, positive.
@@ -54,8 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder for the results, made if needed (default: %(default)s)")
     parser.add_argument("--codebase", metavar="DIR",
                         help="RITM checkout to build the networks from; default: ritm-annotation")
-    parser.add_argument("--models", metavar="A,B", default=",".join(MODELS),
-                        help=f"default: %(default)s; allowed: {', '.join(zoo.names())}")
+    parser.add_argument("--models", metavar="A,B",
+                        help=f"default: {','.join(MODELS)}, and where timm is installed {TRAINED}, "
+                             f"which has trained weights; allowed: {', '.join(zoo.names())}")
     parser.add_argument("--engine", default="auto",
                         help=f"auto, {', '.join(engines.names())}; auto is the fastest that is "
                              "installed (default: %(default)s)")
@@ -72,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
-    names = chosen(args.models)
+    names = chosen(default_models() if args.models is None else args.models)
     out = writable_folder(args.out)
     if not args.no_plots:
         demo_report.require_matplotlib()
@@ -101,6 +104,12 @@ def main(args: argparse.Namespace) -> int:
     print(demo_report.text(results))
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
+
+
+def default_models() -> str:
+    """The networks of the paper's comparison, and a trained one where it can be built."""
+    trained = [TRAINED] if importlib.util.find_spec("timm") is not None else []
+    return ",".join([*MODELS, *trained])
 
 
 def _subject(name: str, args: argparse.Namespace) -> Subject:
