@@ -52,6 +52,25 @@ def as_rgb(image: np.ndarray | str | Path) -> np.ndarray:
     return np.ascontiguousarray(_to_uint8(image))
 
 
+def gray_range(scan: np.ndarray) -> tuple[float, float]:
+    """The values of an MRI volume that become black and white, in training and in evaluation.
+
+    Voxels outside the head are 0, and a few inside outshine all others: so these are the 0.5th and
+    the 99.5th percentile of what is above 0.
+    """
+    inside = scan[scan > 0]
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = np.percentile(inside, (0.5, 99.5))
+    return float(low), float(high)
+
+
+def scan_to_gray(scan: np.ndarray, low: float, high: float) -> np.ndarray:
+    """8-bit gray values of a scan or a slice of it; `low` and `high` from `gray_range`."""
+    share = (scan.astype(np.float32) - low) / max(high - low, 1e-6)
+    return (np.clip(share, 0, 1) * 255).round().astype(np.uint8)
+
+
 def _to_uint8(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from training_fixtures import PACKAGE
 
+from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.training import brats
 
 pytestmark = pytest.mark.usefixtures("ritm")
@@ -37,6 +38,17 @@ def test_slices_without_tumour_are_left_out(volumes, tmp_path):
     array = np.load(brats.extract_slices(folder, "flair", tmp_path))
     assert array.shape == (4, 2, 100, 120)
     assert array[:, 1].any(axis=(1, 2)).all()
+
+
+def test_evaluation_sees_the_same_slices(volumes, tmp_path):
+    folder = brats.choose_volumes(volumes, "flair", 1, "train", 0)[0]
+    array = np.load(brats.extract_slices(folder, "flair", tmp_path))
+    data = datasets.open_dataset(f"BraTS={volumes}")
+    samples = [data.load(i) for i, name in enumerate(data.ids) if name.startswith(folder.name)]
+    assert len(samples) == len(array)
+    for (gray, labels), sample in zip(array, samples, strict=True):
+        assert np.array_equal(sample.image[..., 0], gray) and gray.std() > 10
+        assert np.array_equal(sample.mask > 0, labels > 0)
 
 
 def test_volumes_are_read_once(volumes, tmp_path, monkeypatch):

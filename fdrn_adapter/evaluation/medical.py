@@ -12,6 +12,7 @@ import numpy as np
 from fdrn_adapter.evaluation.datasets import Item, Layout, Read, read_pixels
 from fdrn_adapter.evaluation.folders import _read_instance, items_of_labels
 from fdrn_adapter.evaluation.sample import BadSampleError
+from fdrn_adapter.images import gray_range, scan_to_gray
 
 # -- GlaS --------------------------------------------------------------------------------------
 
@@ -56,7 +57,6 @@ MODALITIES = {
 DEFAULT_MODALITY = "flair"  # shows the whole tumour, oedema included, which is what is segmented
 _SEGMENTATIONS = ("_seg", "-seg")
 _NIFTI = (".nii.gz", ".nii")
-BRIGHTEST = 99.5  # percentile of a volume that becomes 255: a few voxels outshine all others
 
 
 def _find_brats(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Read]:
@@ -122,12 +122,11 @@ def _volume(path: Path) -> np.ndarray:
 
 @functools.lru_cache(maxsize=2)
 def _range(path: Path) -> tuple[float, float]:
-    volume = _volume(path)
-    return float(volume.min()), float(np.percentile(volume, BRIGHTEST))
+    return gray_range(_volume(path))
 
 
 def _read_slice(item: Item) -> tuple[np.ndarray, np.ndarray]:
-    """A slice, rows along y; gray from the volume's minimum to its 99.5 percentile, thrice."""
+    """A slice, rows along y, with the gray values of training (`images.gray_range`), thrice."""
     try:
         volume, tumour = _volume(item.image), _volume(item.mask)
         low, high = _range(item.image)
@@ -138,8 +137,8 @@ def _read_slice(item: Item) -> tuple[np.ndarray, np.ndarray]:
             item.id,
             f"the image volume has the shape {volume.shape}, the segmentation {tumour.shape}",
         )
-    gray = (volume[:, :, item.label].T.astype(np.float64) - low) / max(high - low, 1e-9)
-    image = np.repeat((np.clip(gray, 0, 1) * 255).round().astype(np.uint8)[..., None], 3, axis=2)
+    gray = scan_to_gray(volume[:, :, item.label].T, low, high)
+    image = np.repeat(gray[..., None], 3, axis=2)
     return np.ascontiguousarray(image), (tumour[:, :, item.label].T > 0).astype(np.int32)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fdrn_adapter.images import gray_range, scan_to_gray
+
 logger = logging.getLogger(__name__)
 
 # Labels of BraTS 2021: 1 necrotic core, 2 oedema, 4 enhancing tumour (3 in later releases).
@@ -119,8 +121,8 @@ def extract_slices(folder: Path, modality: str, out: Path) -> Path:
     """Keep the axial slices with tumour of a volume.
 
     Returns:
-        file of an array (slices, 2, rows, columns) uint8: gray values, then labels. Gray is the
-        scan between its 0.5th and 99.5th percentile inside the head.
+        file of an array (slices, 2, rows, columns) uint8: gray values, then labels; see
+        `images.gray_range`.
 
     Raises:
         ImportError: nibabel is not installed.
@@ -136,11 +138,9 @@ def extract_slices(folder: Path, modality: str, out: Path) -> Path:
         ) from error
     scan = np.asarray(nibabel.load(_scan(folder, modality)).dataobj, dtype=np.float32)
     labels = np.asarray(nibabel.load(_scan(folder, "seg")).dataobj).astype(np.uint8)
-    inside = scan[scan > 0]
-    low, high = np.percentile(inside, (0.5, 99.5)) if inside.size else (0.0, 1.0)
-    gray = np.clip((scan - low) / max(high - low, 1e-6), 0, 1) * 255
+    gray = scan_to_gray(scan, *gray_range(scan))
     kept = np.flatnonzero(labels.any(axis=(0, 1)))
-    stacked = np.stack([gray.round().astype(np.uint8), labels])[..., kept]  # (2, x, y, slices)
+    stacked = np.stack([gray, labels])[..., kept]  # (2, x, y, slices)
     # NIfTI arrays run x, y, z: rows are y.
     array = np.ascontiguousarray(stacked.transpose(3, 0, 2, 1))
     out.mkdir(parents=True, exist_ok=True)
