@@ -9,7 +9,7 @@ from torch import nn
 from fdrn_adapter import demo_report, zoo
 from fdrn_adapter.session import InteractiveSession, SessionClick
 
-MODELS = ("lite-fdrn", "lite-ritm")
+MODELS = ("lite-fdrn-context", "lite-ritm")
 # scikit-image's function -> clicks on its photograph: x, y in pixels, on the object or off it.
 # Set by hand on the photographs, before there were masks to look at.
 _CLICKS = {

@@ -22,7 +22,7 @@ def test_clicks_lie_on_the_photographs():
 def test_gallery_draws_every_network(ritm, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     models = {
-        "lite-fdrn": fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval(),
+        "lite-fdrn-context": fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval(),
         "lite-ritm": build_host("tiny"),
     }
     monkeypatch.setattr(zoo, "load", models.__getitem__)

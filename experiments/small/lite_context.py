@@ -1,6 +1,6 @@
 """FDRN with a third view of f_high beside f_low: an option that is not in the paper.
 
-Run like `lite_fdrn.py`; `model_zoo/lite-fdrn/training.md` tells what came of it.
+Run like `lite_fdrn.py`; `model_zoo/lite-fdrn-context/training.md` tells what came of it.
 """
 
 from fdrn_adapter.training import lite

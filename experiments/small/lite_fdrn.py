@@ -3,8 +3,8 @@
     fdrn run --codebase RITM --cpu --set COCO_MVAL_PATH=DIR --set COCO256_PATH=DIR \
         --set CCP_PATH=DIR train.py experiments/small/lite_fdrn.py --workers 1
 
-`model_zoo/lite-*/training.md` tells what came of it. Add `--resume-exp=000 --resume-prefix=last` to
-go on with an interrupted run.
+`model_zoo/lite-fdrn-context/training.md` tells what came of it. Add `--resume-exp=000
+--resume-prefix=last` to go on with an interrupted run.
 """
 
 from fdrn_adapter.training import lite

@@ -1,6 +1,6 @@
 """Table 7 on the light recipe: the FDRN with all clicks in one pair of maps.
 
-Run like `lite_fdrn.py`; `model_zoo/lite-fdrn/training.md` tells what came of it.
+Run like `lite_fdrn.py`; `model_zoo/lite-fdrn-context/training.md` tells what came of it.
 """
 
 from fdrn_adapter.training import lite

@@ -1,6 +1,6 @@
 """Table 5 on the light recipe: the FDRN without f_high.
 
-Run like `lite_fdrn.py`; `model_zoo/lite-fdrn/training.md` tells what came of it.
+Run like `lite_fdrn.py`; `model_zoo/lite-fdrn-context/training.md` tells what came of it.
 """
 
 from fdrn_adapter.training import lite

@@ -186,7 +186,7 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
         checkpoint_interval=1000, image_dump_interval=int(cfg.get("IMAGE_DUMP_INTERVAL", 500)),
         metrics=[metrics.AdaptiveIoU()], max_interactive_points=NUM_MAX_POINTS,
         next_clicks_at=lambda epoch: CORRECTIONS if epoch >= corrections else paper.NEXT_CLICKS,
-        ema_decay=0.998,
+        ema_decay=0.99,
     )
     trainer.run(num_epochs=epochs)
 
