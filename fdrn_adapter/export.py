@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "without trained weights gets random ones")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder, made if needed")
     parser.add_argument("--crop", metavar="N", type=int,
-                        help="side of the crop in pixels; default: the model's own, 288 or 256")
+                        help="side of the crop in pixels; default: the zoo's, or 288 (RITM), 256")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
                         help="fp32 is exact; the others change the result (default: %(default)s)")
     parser.add_argument("--calibrate", metavar="DIR",
@@ -60,8 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Export; returns the exit code."""
-    model = announced(args.model, args.codebase, args.seed).model
-    meta = export(model, args.out, args.crop, args.precision, args.calibrate)
+    named = announced(args.model, args.codebase, args.seed)
+    crop = named.crop if args.crop is None else args.crop
+    meta = export(named.model, args.out, crop, args.precision, args.calibrate)
     for name, part in meta["files"].items():
         print(f"{args.out}/{name}  {part['bytes'] / 1e6:.1f} MB  sha256 {part['sha256'][:16]}...")
     print(f"largest difference of logits from torch: {meta['logit_difference']:.2g}")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from fdrn_adapter import engines, speed
 from fdrn_adapter.named_networks import announced
@@ -59,13 +61,25 @@ def costs(model: nn.Module, crop: int | None = None, engine: str = "auto") -> di
     """
     session = InteractiveSession(model, engine=engine, crop=crop)
     recycles = bool(getattr(model, "is_fdrn", False))
-    pixels = [_over_pixels(session, megapixels, recycles) for megapixels in MEGAPIXELS]
     image = _image(MEGAPIXELS[0])
-    clicks = [{"number": n, "total_ms": _total(session, image, 1, n)} for n in NUM_CLICKS]
-    objects = [
-        {"number": n, "total_ms": _total(session, image, n, CLICKS_PER_OBJECT)}
-        for n in NUM_OBJECTS
-    ]
+    work = len(MEGAPIXELS) + len(NUM_CLICKS) + len(NUM_OBJECTS)
+    with tqdm(total=work, desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def each(measure: Callable[[Any], dict], values: tuple) -> list[dict]:
+            rows = []
+            for value in values:
+                rows.append(measure(value))
+                bar.update()
+            return rows
+
+        pixels = each(lambda size: _over_pixels(session, size, recycles), MEGAPIXELS)
+        clicks = each(
+            lambda n: {"number": n, "total_ms": _total(session, image, 1, n)}, NUM_CLICKS
+        )
+        objects = each(
+            lambda n: {"number": n, "total_ms": _total(session, image, n, CLICKS_PER_OBJECT)},
+            NUM_OBJECTS,
+        )
     return {"engine": session.engine, "pixels": pixels, "clicks": clicks, "objects": objects}
 
 

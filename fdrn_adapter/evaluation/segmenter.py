@@ -66,16 +66,19 @@ class NetworkSegmenter:
             256) zoomed in from the first click, for a stock network the stock zoom-in; "cvpr": the
             stock zoom-in for both; "fixedN": crops of N x N from the first click for both.
         flip: average with the mirrored image.
+        own_crop: side of the crops of an FDRN in mode "default", where the zoo has another.
     """
 
     def __init__(
         self, name: str, model: nn.Module, engine: str = "auto", eval_mode: str = DEFAULT_MODE,
-        flip: bool = False,
+        flip: bool = False, own_crop: int | None = None,
     ):
         self.name = name
         self.model = model
         self.eval_mode = eval_mode
         crop = crop_of_mode(eval_mode)
+        if eval_mode == DEFAULT_MODE and getattr(model, "is_fdrn", False):
+            crop = own_crop
         self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip)
         self.engine = self._session.engine
         if self.engine == "eager":  # others are compiled for points in single precision

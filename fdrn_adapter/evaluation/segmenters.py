@@ -217,7 +217,7 @@ def build(spec: ModelSpec, options: Options) -> Built:
         engine = "eager"
     else:
         segmenter = NetworkSegmenter(
-            spec.name, named.model, options.engine, options.eval_mode, options.flip
+            spec.name, named.model, options.engine, options.eval_mode, options.flip, named.crop
         )
         engine = segmenter.engine
     return Built(spec, segmenter, named.model, named.trained, named.crop_size, engine)
