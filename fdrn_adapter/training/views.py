@@ -80,4 +80,3 @@ def _standardize(conv: nn.Conv2d, x: Tensor) -> None:
     mean, deviation = out.mean(dim=1), out.std(dim=1).clamp(min=1e-6)
     conv.weight /= deviation.view(-1, 1, 1, 1)
     conv.bias.sub_(mean).div_(deviation)
-
