@@ -16,6 +16,7 @@ from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.hosts import describe_host
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.predictor import stock_predictor
+from fdrn_adapter.zooming import extent, written, zero_outside
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,9 @@ class InteractiveSession:
         device = self._predictor.original_image.device
         self._predictor.prev_prediction = torch.from_numpy(prob)[None, None].to(device)
         # The zoom-in looks at the last prediction to find the object.
-        self._predictor.zoom_in._prev_probs = prob[None, None]
+        zoom_in = self._predictor.zoom_in
+        zoom_in._prev_probs = prob[None, None]
+        zero_outside(zoom_in, extent(prob))
         self._history, self._now = [], -1
         self._push((), prob, 1)
 
@@ -345,18 +348,10 @@ class InteractiveSession:
         self._history.append(
             _Snapshot(
                 clicks, prob, predictor.prev_prediction, predictor._get_transform_states(),
-                index_offset, self._region(),
+                index_offset, written(predictor.zoom_in),
             )
         )
         self._now += 1
-
-    def _region(self) -> tuple[slice, slice]:
-        """Where the prediction that was just made can be other than 0."""
-        zoom_in = self._predictor.zoom_in
-        owner, region = getattr(zoom_in, "_written", (None, None))
-        if owner is None or owner is not zoom_in._prev_probs:
-            return (slice(None), slice(None))
-        return region
 
     def _restore(self) -> None:
         self._predictor.prev_prediction = self._state.prev_prediction
@@ -364,6 +359,7 @@ class InteractiveSession:
         states = self._state.transforms
         for transform, state in zip(self._predictor.transforms, states, strict=True):
             transform.set_state(state)
+        zero_outside(self._predictor.zoom_in, self._state.region)
 
     def _require_image(self) -> None:
         if self._image is None:

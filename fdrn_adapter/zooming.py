@@ -75,8 +75,7 @@ class LeanZoomMixin:
         probs = self._prev_probs
         if probs is None:
             return None
-        owner, where = self._written
-        rows, cols = where if owner is probs else (slice(None), slice(None))
+        rows, cols = written(self)
         mask = probs[0, 0][rows, cols] > self.prob_thresh
         by_row = mask.any(axis=1).nonzero()[0]
         if not len(by_row):
@@ -107,8 +106,29 @@ class LeanZoomMixin:
             whole[:, :, where[0], where[1]] = part.numpy()
             part = torch.from_numpy(whole)
         self._prev_probs = part.numpy()
-        self._written = (self._prev_probs, where)
+        zero_outside(self, where)
         return part
+
+
+def zero_outside(zoom_in: Any, where: tuple[slice, slice]) -> None:
+    """Note that the last probability map of a zoom-in, stock or lean, is zero outside `where`."""
+    zoom_in._written = (zoom_in._prev_probs, where)
+
+
+def written(zoom_in: Any) -> tuple[slice, slice]:
+    """Rows and columns outside of which the last probability map is known to be zero."""
+    owner, where = getattr(zoom_in, "_written", (None, None))
+    if owner is None or owner is not zoom_in._prev_probs:
+        return (slice(None), slice(None))
+    return where
+
+
+def extent(prob: np.ndarray) -> tuple[slice, slice]:
+    """The smallest rows and columns that hold all of a map (H, W) that is not zero."""
+    rows, cols = (prob.any(axis=axis).nonzero()[0] for axis in (1, 0))
+    if not len(rows):
+        return (slice(0, 0), slice(0, 0))
+    return (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1))
 
 
 class LeanPredictorMixin:

@@ -16,6 +16,7 @@ from stock import (
 )
 
 import fdrn_adapter
+from fdrn_adapter.zooming import written
 
 pytestmark = pytest.mark.usefixtures("ritm")
 
@@ -97,6 +98,41 @@ def test_objects_start_afresh(model):
     session.reset_object()
     assert session.clicks == () and not session.mask.any()
     assert np.array_equal(session.add_click(96, 72), first)
+
+
+def test_a_click_searches_only_where_the_last_mask_can_be(model):
+    """After set_mask, a click, undo and redo; and finds what a search of everything finds."""
+    session = fdrn_adapter.InteractiveSession(model, crop=96)
+    session.set_image(picture())
+    mask = np.zeros(picture().shape[:2], bool)
+    mask[50:90, 80:120] = True
+    session.set_mask(mask)
+    zooming = session._predictor.zoom_in
+
+    def searched():
+        rows, cols = written(zooming)
+        everywhere = session.prob > 0
+        assert everywhere[rows, cols].sum() == everywhere.sum()
+        return rows, cols
+
+    start = searched()
+    assert start == (slice(50, 90), slice(80, 120))
+    session.add_click(96, 72)
+    clicked = searched()
+    assert clicked == tuple(
+        slice(low, high + 1) for low, high in np.reshape(zooming._object_roi, (2, 2))
+    )
+    session.undo()
+    assert searched() == start
+    after_undo = session.add_click(96, 72)
+    session.undo()
+    zooming._written = (None, None)  # search everything
+    assert np.array_equal(session.add_click(96, 72), after_undo)
+    session.undo()
+    session.redo()
+    assert searched() == clicked
+    session.set_mask(mask & False)
+    assert session.add_click(96, 72).shape == mask.shape
 
 
 def test_set_mask_is_where_corrections_start(model):

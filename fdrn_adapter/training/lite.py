@@ -62,7 +62,7 @@ class Lite:
     small_crop: int = 96
     large_crop: int = 128
     large_from: float = 0.6
-    corrections_from: float = 0.83
+    corrections_from: float = 0.6
     batch_size: int = 8
     lr: float = 1.5e-3
 
