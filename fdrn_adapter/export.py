@@ -184,7 +184,7 @@ def _compare(model, out: Path, crop: int, tolerance: float | None = TOLERANCE) -
     sessions = {
         name: onnxruntime.InferenceSession(str(out / f"{name}.onnx"),
                                            providers=["CPUExecutionProvider"])
-        for name in ("encoder", "decoder")
+        for name in ("encoder", "decoder", *["refine"] * bool(model.info.refines))
     }
     worst = 0.0
     for rois, size in (((20, 139, 10, 190), _IMAGE_SIZE), ((0, 95, 0, 333), (96, 334))):
@@ -196,7 +196,7 @@ def _compare(model, out: Path, crop: int, tolerance: float | None = TOLERANCE) -
         got = _run(sessions["decoder"], tensors | maps)["logits"]
         worst = max(worst, _off(want, got))
         if model.info.refines:
-            worst = max(worst, _compare_refinement(model, out, tensors))
+            worst = max(worst, _compare_refinement(model, sessions["refine"], tensors))
     if tolerance is not None and not worst <= tolerance:
         raise RuntimeError(
             f"The exported files give logits that are off by {worst:.3g}; please report this."
@@ -204,12 +204,7 @@ def _compare(model, out: Path, crop: int, tolerance: float | None = TOLERANCE) -
     return worst
 
 
-def _compare_refinement(model, out: Path, tensors: dict) -> float:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(out / "refine.onnx"), providers=["CPUExecutionProvider"]
-    )
+def _compare_refinement(model, session: Any, tensors: dict) -> float:
     boxes = torch.cat([torch.zeros(1), tensors["box"]])[None]
     given = (tensors[name] for name in ("crop", "points", "feature", "logits"))
     with torch.no_grad():

@@ -309,6 +309,20 @@ def test_stock_pipeline_is_flip_and_cvpr():
     assert (default.flip, default.eval_mode) == (False, "default")
 
 
+def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
+    model = fdrn_adapter.load(files / "fdrn.pth")
+
+    def crop(net, *args):
+        made = segmenters.NetworkSegmenter("x", net, "eager", *args)
+        zoom_in = made._session._predictor.zoom_in
+        return zoom_in.target_size, zoom_in.skip_clicks
+
+    assert crop(model, "default", False, 96) == ((96, 96), -1)
+    assert crop(model, "fixed64", False, 96) == ((64, 64), -1)
+    assert crop(model, "default", False, None) == ((288, 288), -1)
+    assert crop(model.host, "default", False, 96) == (400, 1)  # the stock zoom-in
+
+
 def test_untrained_zoo_networks_say_so(ritm):
     (spec,) = parse_models("H2-hrnet18s")
     if zoo.info("H2-hrnet18s").weights is not None:

@@ -64,6 +64,21 @@ def test_one_encoding_per_phase(folder, tmp_path, frozen):
     assert clicked
 
 
+def test_clicks_that_answer_predictions_may_change_from_epoch_to_epoch(folder, tmp_path):
+    """Predictions for a step: the one that is learnt from, and one before each further click."""
+    model = fdrn_model()
+    trainer = trainer_of(
+        model, folder, tmp_path, next_clicks_at=lambda epoch: 0 if epoch == 0 else 6
+    )
+    learning = []
+    model.host.register_forward_hook(lambda *_: learning.append(torch.is_grad_enabled()))
+    trainer.training(0)
+    assert learning == [True, True]  # four samples in steps of two
+    learning.clear()
+    trainer.training(1)
+    assert learning.count(True) == 2 and learning.count(False) > 3  # more than the default's most
+
+
 def test_every_adapter_part_learns_through_the_stock_trainer(folder, tmp_path):
     model = fdrn_model()
     before = {k: v.clone() for k, v in model.named_parameters()}

@@ -1,5 +1,6 @@
 """Dynamic-scale samples: points, masks and features agree, whatever was drawn."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -104,12 +105,56 @@ def test_samples_depend_on_seed_epoch_and_index_alone(folder):
         assert not np.array_equal(first["images"], other["images"])
 
 
+def test_the_point_sampler_may_change_from_epoch_to_epoch(folder):
+    stock = stock_dataset(folder, max_points=6)
+    few = stock_dataset(folder, max_points=2).points_sampler
+    data = training.DynamicScaleDataset(
+        stock, CROP, GLOBAL, sampler_at=lambda epoch: few if epoch >= 3 else stock.points_sampler
+    )
+    shapes = []
+    for epoch in (2, 3, 0):
+        data.set_epoch(epoch)
+        shapes.append(data[1]["points"].shape)
+    assert shapes == [(12, 3), (4, 3), (12, 3)]
+
+
 def test_workers_make_the_same_samples(folder):
     data = training.DynamicScaleDataset(stock_dataset(folder), CROP, GLOBAL)
     serial = [data[i] for i in range(4)]
     loaded = list(torch.utils.data.DataLoader(data, 1, num_workers=2))
     for a, b in zip(serial, loaded, strict=True):
         assert torch.equal(a["images"], b["images"][0])
+
+
+@pytest.mark.parametrize("form", ["gray", "gray as colour", "colours", "void"])
+def test_instances_are_read_by_value_or_colour(tmp_path, form):
+    """The evaluation's reading of instance maps; void counts neither for nor against."""
+    root = write_folder(tmp_path / "drawn", 1)
+    file = root / "instances" / "0.png"
+    labels = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    stored = labels.copy()
+    if form == "gray as colour":
+        stored = np.repeat(labels[..., None], 3, axis=2)
+    elif form == "colours":  # as bright as each other
+        stored = np.array([[0, 0, 0], [0, 0, 200], [200, 0, 0]], np.uint8)[labels]
+    elif form == "void":
+        stored[:50] = np.where(labels[:50] > 0, 255, 0)
+    cv2.imwrite(str(file), stored)
+    sample = stock_dataset(root).get_sample(0)
+    assert len(sample.objects_ids) == 2
+    for i, wanted in enumerate((labels == 1, labels == 2)):
+        mask = sample.get_object_mask(i)
+        void = stored == 255 if form == "void" else np.zeros_like(wanted)
+        assert np.array_equal(mask == 1, wanted & ~void) and np.array_equal(mask == -1, void)
+    item = training.DynamicScaleDataset(stock_dataset(root), CROP, GLOBAL)[0]
+    assert set(np.unique(item["instances"])) == ({-1, 0, 1} if form == "void" else {0, 1})
+
+
+def test_a_mask_of_another_size_is_named(tmp_path):
+    root = write_folder(tmp_path / "drawn", 1)
+    cv2.imwrite(str(root / "instances" / "0.png"), np.ones((50, 60), np.uint8))
+    with pytest.raises(ValueError, match=r"0\.png has 50 x 60 pixels .* its image .* 120 x 160"):
+        stock_dataset(root).get_sample(0)
 
 
 def test_the_stock_data_set_is_left_as_it_was(folder):

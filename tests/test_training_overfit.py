@@ -1,4 +1,9 @@
-"""Eight real images are learnt by heart, by an FDRN and by its control: minutes, hence slow."""
+"""Eight real images are learnt by heart, by an FDRN and by its control: minutes, hence slow.
+
+The same eight samples at every step: one roi and one set of clicks each. With a new roi for every
+step there is more to learn than by heart: after 400 such steps, with further clicks that answer
+predictions, an FDRN was at 0.72 and its control at 0.57.
+"""
 
 import importlib
 import os
@@ -12,7 +17,7 @@ from fdrn_adapter import training
 from fdrn_adapter.training import lite
 
 pytestmark = [pytest.mark.usefixtures("ritm"), pytest.mark.slow]
-STEPS, CROP = 400, (96, 96)
+STEPS, CROP = 200, (96, 96)
 
 
 def eight_images(folder):
@@ -60,7 +65,8 @@ def test_eight_images_are_learnt_by_heart(tmp_path, fdrn):
     )
     if fdrn:
         training.start_views(model.image_encoder, **lite.some_maps(trainset, 8))
-    trainer = make_trainer(model, cfg, trainset, lr=2e-3)
+    trainset.set_epoch = lambda epoch: None  # the same samples at every step
+    trainer = make_trainer(model, cfg, trainset, lr=3e-3, max_num_next_clicks=0)
     before = training_iou(trainer)
     trainer.lr_scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(trainer.optim, STEPS)
     trainer._write_state = lambda epoch: None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.evaluation.sample import IGNORE
+from fdrn_adapter.label_maps import IGNORE
 
 REPETITIVE, FALSE = "repetitive", "false"
 NUM_MISLEADING = 5  # of 20 clicks (Sec. 4.2)

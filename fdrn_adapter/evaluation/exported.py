@@ -43,11 +43,11 @@ class ExportedSegmenter:
         self._clicker = onnx_click.Clicker(folder, sess_options=options)
 
     def set_image(self, image: np.ndarray) -> None:
-        tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-        small = shrink_to(tensor, self._clicker.meta["encoder_max_side"])
-        self._clicker.set_image(
-            image, None if small is tensor else small[0].permute(1, 2, 0).numpy()
-        )
+        limit, small = self._clicker.meta["encoder_max_side"], None
+        if max(image.shape[:2]) > limit:
+            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+            small = shrink_to(tensor, limit)[0].permute(1, 2, 0).numpy()
+        self._clicker.set_image(image, small)
 
     def start_object(self) -> None:
         self._clicker.clicks, self._clicker.prob = [], np.zeros_like(self._clicker.prob)

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from fdrn_adapter.evaluation.datasets import Item, Layout, Read, picture, pixels, read_pixels
-from fdrn_adapter.evaluation.sample import IGNORE
+from fdrn_adapter.label_maps import IGNORE, instance_labels
 
 IMAGE_FOLDERS = ("images", "img", "image", "data_GT", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "gt", "boundary_GT")
 INSTANCE_FOLDERS = ("instances", "inst", "SegmentationObject", "labels")
 NOT_IMAGES = {".txt", ".md", ".json", ".csv", ".db", ".ini", ".yml", ".yaml"}
-VOID = 255  # in 8-bit instance maps
 GRABCUT_IGNORE = 128
 
 
@@ -106,29 +105,6 @@ def _mask_items(images: Path, masks: Path) -> Iterator[Item]:
 
 def _read_mask(item: Item) -> tuple[np.ndarray, np.ndarray]:
     return picture(item), trimap(pixels(item).max(axis=2))
-
-
-def instance_labels(stored: np.ndarray) -> np.ndarray:
-    """(H, W) int labels of a stored instance map: 0 background, -1 ignored.
-
-    One channel: the values; 255 in an 8-bit map with other labels is ignored. Colours, also of a
-    palette: each colour but black is an instance, labelled 65536 B + 256 G + R, or by its gray
-    value where all are gray.
-    """
-    if stored.ndim == 3 and stored.shape[2] >= 3:
-        b, g, r = (stored[..., i].astype(np.int64) for i in range(3))
-        if (b == g).all() and (g == r).all():
-            return _voided(b, stored.dtype)
-        return b * 65536 + g * 256 + r
-    stored = stored[..., 0] if stored.ndim == 3 else stored
-    return _voided(stored.astype(np.int64), stored.dtype)
-
-
-def _voided(labels: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    values = np.unique(labels)
-    if dtype == np.uint8 and VOID in values and len(values[values > 0]) > 1:
-        labels[labels == VOID] = IGNORE
-    return labels
 
 
 def _instance_items(images: Path, maps: Path) -> Iterator[Item]:

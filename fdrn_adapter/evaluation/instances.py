@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fdrn_adapter.evaluation.datasets import Item, Layout, Read, picture, pixels, read_pixels
-from fdrn_adapter.evaluation.sample import IGNORE, BadSampleError
+from fdrn_adapter.evaluation.sample import BadSampleError
+from fdrn_adapter.label_maps import IGNORE
 
 VOC_VOID = 220  # gray value of Pascal VOC's border colour
 _SEGMENTATION = "ImageSets/Segmentation"

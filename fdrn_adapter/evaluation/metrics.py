@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.evaluation.sample import IGNORE
+from fdrn_adapter.label_maps import IGNORE
 
 NOC_AT = (80, 85, 90, 95)  # percent
 NOF_AT = (85, 90)

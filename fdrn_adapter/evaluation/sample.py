@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-IGNORE = -1  # the label that metrics and click simulation leave out, as in the stock code
+from fdrn_adapter.label_maps import IGNORE
 
 
 class BadSampleError(ValueError):

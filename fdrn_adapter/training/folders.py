@@ -9,6 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from fdrn_adapter.images import read_image
+from fdrn_adapter.label_maps import IGNORE, instance_labels
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
 
@@ -26,14 +29,16 @@ def instance_folder(
     Args:
         package: of the stock code, "isegm" or "ritm_annotation".
         path: folder that holds the two folders.
-        images, masks: their names; a mask has its image's stem and is a PNG of 0 background and
-            1..N instances (or parts).
+        images, masks: their names; a mask has its image's stem and is a PNG of instances (or
+            parts) by value or colour, see `label_maps.instance_labels`; what is void there has no
+            part in losses and clicks.
         min_share: instances below this share of the image are no objects.
         whole_prob: how often all labels together are one object (a person out of its garments).
         **options: of the stock ISDataset (augmentator, points_sampler, epoch_len ...).
 
     Raises:
-        ValueError: a folder is missing, or no image has a mask and an object large enough.
+        ValueError: a folder is missing, or no image has a mask and an object large enough; while
+            reading: a mask is not of its image's size.
     """
     base = importlib.import_module(f"{package}.data.base").ISDataset
     sample_class = importlib.import_module(f"{package}.data.sample").DSample
@@ -47,13 +52,22 @@ def instance_folder(
 
         def get_sample(self, index: int) -> Any:
             image_path, mask_path = self.dataset_samples[index]
-            image = cv2.cvtColor(cv2.imread(str(image_path)), cv2.COLOR_BGR2RGB)
-            labels = _read_labels(mask_path)
+            image, labels = read_image(image_path), _read_labels(mask_path)
+            if labels.shape != image.shape[:2]:
+                raise ValueError(
+                    f"{mask_path} has {labels.shape[0]} x {labels.shape[1]} pixels (rows x "
+                    f"columns), its image {image_path} {image.shape[0]} x {image.shape[1]}."
+                )
             if random.random() < whole_prob:
-                labels = (labels > 0).astype(np.int32)
+                labels = np.where(labels > 0, 1, labels)
+            void = labels == IGNORE
             ids = _large(labels, min_share)
             labels = np.where(np.isin(labels, ids), labels, 0)
-            return sample_class(image, labels, objects_ids=ids, sample_id=index)
+            ignored = [ids[-1] + 1] * bool(void.any())
+            labels[void] = ids[-1] + 1
+            return sample_class(
+                image, labels, objects_ids=ids, ignore_ids=ignored, sample_id=index
+            )
 
     return InstanceFolder()
 
@@ -110,15 +124,17 @@ def _pairs(root: Path, images: str, masks: str, min_share: float) -> list[tuple[
 
 
 def _read_labels(path: Path) -> np.ndarray:
-    labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if labels is None:
+    """(H, W) int32: 0 background, 1, 2 ... instances, IGNORE where void."""
+    stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if stored is None:
         raise ValueError(f"{path} cannot be read as an image.")
-    if labels.ndim == 3:  # gray stored as colour
-        labels = labels[..., :3].max(axis=2)
+    labels = instance_labels(stored)
+    if labels.max() > np.iinfo(np.uint16).max:  # colours
+        labels = np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(labels.shape)
     return labels.astype(np.int32)
 
 
 def _large(labels: np.ndarray, min_share: float) -> list[int]:
-    """Labels that cover at least that share of the image."""
-    counts = np.bincount(labels.ravel())
+    """Labels that cover at least that share of the image, in ascending order."""
+    counts = np.bincount(labels[labels > 0])
     return [i for i in range(1, len(counts)) if counts[i] >= max(1, min_share * labels.size)]
