@@ -60,58 +60,81 @@ def costs(model: nn.Module, crop: int | None = None, engine: str = "auto") -> di
         model, crop, engine: as for `InteractiveSession`.
     """
     session = InteractiveSession(model, engine=engine, crop=crop)
-    recycles = bool(getattr(model, "is_fdrn", False))
     image = _image(MEGAPIXELS[0])
-    work = len(MEGAPIXELS) + len(NUM_CLICKS) + len(NUM_OBJECTS)
+    sizes = [_Size(InteractiveSession(model, engine=engine, crop=crop), n) for n in MEGAPIXELS]
+    work = (REPEATS + 1) * len(sizes) + len(NUM_CLICKS) + len(NUM_OBJECTS)
     with tqdm(total=work, desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for turn in range(-1, REPEATS):  # sizes in turns: a slow minute slows all of them
+            for size in sizes:
+                size.measure(keep=turn >= 0)
+                bar.update()
 
-        def each(measure: Callable[[Any], dict], values: tuple) -> list[dict]:
+        def totals(of: Callable[[int], float], numbers: tuple[int, ...]) -> list[dict]:
             rows = []
-            for value in values:
-                rows.append(measure(value))
+            for number in numbers:
+                rows.append({"number": number, "total_ms": of(number)})
                 bar.update()
             return rows
 
-        pixels = each(lambda size: _over_pixels(session, size, recycles), MEGAPIXELS)
-        clicks = each(
-            lambda n: {"number": n, "total_ms": _total(session, image, 1, n)}, NUM_CLICKS
-        )
-        objects = each(
-            lambda n: {"number": n, "total_ms": _total(session, image, n, CLICKS_PER_OBJECT)},
-            NUM_OBJECTS,
-        )
+        clicks = totals(lambda n: _total(session, image, 1, n), NUM_CLICKS)
+        objects = totals(lambda n: _total(session, image, n, CLICKS_PER_OBJECT), NUM_OBJECTS)
+    pixels = [size.row() for size in sizes]
     return {"engine": session.engine, "pixels": pixels, "clicks": clicks, "objects": objects}
+
+
+class _Size:
+    """What is timed on an image of one size."""
+
+    def __init__(self, session: InteractiveSession, megapixels: float):
+        self.session, self.image = session, _image(megapixels)
+        self.rows, self.cols = self.image.shape[:2]
+        self.recycles = bool(getattr(session.model, "is_fdrn", False))
+        self.net = engines.accelerate(session.model, session.engine)
+        self.tensor = torch.from_numpy(self.image).permute(2, 0, 1)[None].float() / 255
+        half = OBJECT_PX // 2
+        self.small = np.zeros((self.rows, self.cols), bool)
+        self.small[
+            self.rows // 2 - half : self.rows // 2 + half,
+            self.cols // 2 - half : self.cols // 2 + half,
+        ] = True
+        self.times: dict[str, list[float]] = {}
+
+    def measure(self, keep: bool) -> None:
+        """One round; `keep` False to warm up."""
+        session, whole = self.session, max(self.rows, self.cols)
+        round_ = {"encode_ms": self._encode()}
+        if self.recycles:
+            with torch.no_grad():
+                _, ms = speed.timed(lambda: self.net.encode_image(self.tensor, max_side=whole))
+            round_["uncapped_encode_ms"] = ms
+        for name, mask in (("click_ms", self.small),
+                           ("large_click_ms", np.ones((self.rows, self.cols), bool))):
+            session.set_mask(mask)
+            session.add_click(self.cols // 2, self.rows // 2)
+            session.undo()
+            _, round_[name] = speed.timed(
+                lambda: session.add_click(self.cols // 2, self.rows // 2)
+            )
+        for name, ms in round_.items() if keep else ():
+            self.times.setdefault(name, []).append(ms)
+
+    def _encode(self) -> float:
+        def work() -> None:
+            self.session.forget_features()
+            self.session.set_image(self.image)
+
+        ms = speed.timed(work)[1]
+        return ms if self.recycles else 0.0
+
+    def row(self) -> dict[str, float]:
+        """Medians."""
+        found = {name: float(np.median(times)) for name, times in self.times.items()}
+        return {"megapixels": self.rows * self.cols / 1e6, "uncapped_encode_ms": 0.0, **found}
 
 
 def _image(megapixels: float) -> np.ndarray:
     cols = round((megapixels * 1.5e6) ** 0.5)
     return np.random.default_rng(0).integers(0, 256, (round(cols / 1.5), cols, 3), np.uint8)
-
-
-def _over_pixels(session: InteractiveSession, megapixels: float, recycles: bool) -> dict:
-    image = _image(megapixels)
-
-    def encode() -> None:
-        session.forget_features()
-        session.set_image(image)
-
-    net = engines.accelerate(session.model, session.engine)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
-    session.set_image(image)
-    rows, cols = image.shape[:2]
-    half = OBJECT_PX // 2
-    small = np.zeros((rows, cols), bool)
-    small[rows // 2 - half : rows // 2 + half, cols // 2 - half : cols // 2 + half] = True
-    large = np.ones((rows, cols), bool)
-    whole = max(rows, cols)
-    return {
-        "megapixels": rows * cols / 1e6,
-        "encode_ms": _median(encode) if recycles else 0.0,
-        "uncapped_encode_ms":
-            _median(lambda: net.encode_image(tensor, max_side=whole)) if recycles else 0.0,
-        "click_ms": _click_ms(session, small),
-        "large_click_ms": _click_ms(session, large),
-    }
 
 
 @torch.no_grad()
@@ -132,19 +155,6 @@ def _line(rows: list[dict]) -> str:
         f"encode without cap: {slope:.0f} ms a megapixel; off that line by {100 * off.max():.0f}% "
         f"at most, {100 * np.median(off):.0f}% in the median"
     )
-
-
-def _click_ms(session: InteractiveSession, mask: np.ndarray) -> float:
-    """Median time of a click after a given mask."""
-    rows, cols = mask.shape
-    times = []
-    session.set_mask(mask)
-    for turn in range(-2, REPEATS):
-        elapsed = speed.timed(lambda: session.add_click(cols // 2, rows // 2))[1]
-        session.undo()
-        if turn >= 0:
-            times.append(elapsed)
-    return float(np.median(times))
 
 
 def _total(session: InteractiveSession, image: np.ndarray, objects: int, clicks: int) -> float:

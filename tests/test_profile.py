@@ -34,9 +34,9 @@ def test_cost_over_work(monkeypatch, tmp_path):
     calls = []
     model.image_encoder.register_forward_pre_hook(lambda m, a: calls.append(1))
     found = work_costs.costs(model, 64, "eager")
-    # Each is timed once after one to warm up. Per size: to start, capped, at its own size; and
-    # once for every interaction, however many clicks or objects it has.
-    assert len(calls) == (1 + 2 + 2) * 2 + 2 * (2 + 2)
+    # Each is timed once after one to warm up. Per size: capped, and at its own size; and once for
+    # every interaction, however many clicks or objects it has.
+    assert len(calls) == 2 * 2 * (1 + 1) + 2 * (2 + 2)
     assert [row["number"] for row in found["clicks"]] == [1, 3]
     assert np.allclose([row["megapixels"] for row in found["pixels"]], [0.1, 0.2], rtol=0.02)
     work_costs._draw(tmp_path / "costs.png", {"tiny": found})
