@@ -26,6 +26,12 @@ def test_corrections_are_learnt_at_a_rate_of_their_own():
     assert factors[start:] == sorted(factors[start:], reverse=True) and factors[-1] < 0.04
 
 
+def test_without_corrections_one_cosine_takes_all_epochs():
+    recipe = lite.Lite(corrections_from=1)
+    assert recipe.first_correction(4) == 4
+    assert recipe.lr_factor(3, 4) == pytest.approx(0.02)
+
+
 def test_crops_grow_once():
     recipe = lite.Lite(small_crop=64, large_crop=96, large_from=0.5)
     assert [recipe.crop_at(epoch, 4) for epoch in range(4)] == [(64, 64)] * 2 + [(96, 96)] * 2

@@ -6,7 +6,7 @@ FDRN as control, and the ablations. All see the same samples for the same number
 
 import importlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -154,8 +154,12 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
     """Run the stock trainer on dynamic-scale samples.
 
     Reads from cfg, besides the stock entries: COCO_MVAL_PATH, COCO256_PATH, CCP_PATH, and if given
-    FEATURES_PATH (folder for the frozen features), EPOCHS, EPOCH_LEN.
+    FEATURES_PATH (folder for the frozen features), EPOCHS, EPOCH_LEN, CORRECTIONS_FROM (see `Lite`;
+    1 for none).
     """
+    recipe = replace(
+        recipe, corrections_from=float(cfg.get("CORRECTIONS_FROM", recipe.corrections_from))
+    )
     metrics = importlib.import_module(f"{package}.model.metrics")
     stock = importlib.import_module(f"{package}.engine.trainer").ISTrainer
     cfg.batch_size = recipe.batch_size if cfg.batch_size < 1 else cfg.batch_size
