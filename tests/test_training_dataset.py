@@ -150,6 +150,19 @@ def test_instances_are_read_by_value_or_colour(tmp_path, form):
     assert set(np.unique(item["instances"])) == ({-1, 0, 1} if form == "void" else {0, 1})
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_binary_masks_may_have_soft_borders(tmp_path, channels):
+    root = write_folder(tmp_path / "drawn", 1)
+    mask = np.zeros((120, 160), np.uint8)
+    mask[30:80, 40:100] = 255
+    mask[30], mask[0] = mask[30] // 2, 1
+    stored = mask if channels == 1 else np.stack([mask * 0, mask * 0, mask], axis=2)
+    cv2.imwrite(str(root / "instances" / "0.png"), stored)
+    sample = stock_dataset(root, binary=True).get_sample(0)
+    assert len(sample.objects_ids) == 1
+    assert np.array_equal(sample.get_object_mask(0), mask > 0)
+
+
 def test_a_mask_of_another_size_is_named(tmp_path):
     root = write_folder(tmp_path / "drawn", 1)
     cv2.imwrite(str(root / "instances" / "0.png"), np.ones((50, 60), np.uint8))

@@ -30,7 +30,7 @@ def eight_images(folder):
         lite.NUM_MAX_POINTS, prob_gamma=0.8
     )
     root = os.environ.get("FDRN_COCO_MVAL_ROOT")
-    names = {"images": "img", "masks": "gt", "min_share": 0.1}
+    names = {"images": "img", "masks": "gt", "binary": True, "min_share": 0.1}
     if root is None:
         root, names = write_folder(folder / "drawn", 8), {}
     dataset = training.instance_folder(PACKAGE, root, points_sampler=sampler, **names)

@@ -22,6 +22,7 @@ def instance_folder(
     masks: str = "instances",
     min_share: float = 0.005,
     whole_prob: float = 0.0,
+    binary: bool = False,
     **options: Any,
 ) -> Any:
     """A stock `ISDataset` over a folder of images and label maps.
@@ -34,6 +35,8 @@ def instance_folder(
             part in losses and clicks.
         min_share: instances below this share of the image are no objects.
         whole_prob: how often all labels together are one object (a person out of its garments).
+        binary: masks of one object, which is what is not 0 (DAVIS, COCO_MVal), instead of labels.
+            Borders of such masks may have values in between.
         **options: of the stock ISDataset (augmentator, points_sampler, epoch_len ...).
 
     Raises:
@@ -48,11 +51,11 @@ def instance_folder(
 
         def __init__(self):
             super().__init__(**options)
-            self.dataset_samples = _pairs(Path(path), images, masks, min_share)
+            self.dataset_samples = _pairs(Path(path), images, masks, min_share, binary)
 
         def get_sample(self, index: int) -> Any:
             image_path, mask_path = self.dataset_samples[index]
-            image, labels = read_image(image_path), _read_labels(mask_path)
+            image, labels = read_image(image_path), _read_labels(mask_path, binary)
             if labels.shape != image.shape[:2]:
                 raise ValueError(
                     f"{mask_path} has {labels.shape[0]} x {labels.shape[1]} pixels (rows x "
@@ -100,7 +103,9 @@ def mixture(
     return Mixture()
 
 
-def _pairs(root: Path, images: str, masks: str, min_share: float) -> list[tuple[Path, Path]]:
+def _pairs(
+    root: Path, images: str, masks: str, min_share: float, binary: bool
+) -> list[tuple[Path, Path]]:
     for name in (images, masks):
         if not (root / name).is_dir():
             raise ValueError(
@@ -113,7 +118,8 @@ def _pairs(root: Path, images: str, masks: str, min_share: float) -> list[tuple[
         if image.suffix.lower() in IMAGE_SUFFIXES
     ]
     good = [
-        pair for pair in pairs if pair[1].is_file() and _large(_read_labels(pair[1]), min_share)
+        pair for pair in pairs
+        if pair[1].is_file() and _large(_read_labels(pair[1], binary), min_share)
     ]
     if not good:
         raise ValueError(
@@ -123,11 +129,13 @@ def _pairs(root: Path, images: str, masks: str, min_share: float) -> list[tuple[
     return good
 
 
-def _read_labels(path: Path) -> np.ndarray:
+def _read_labels(path: Path, binary: bool) -> np.ndarray:
     """(H, W) int32: 0 background, 1, 2 ... instances, IGNORE where void."""
     stored = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if stored is None:
         raise ValueError(f"{path} cannot be read as an image.")
+    if binary:
+        return (stored.reshape(*stored.shape[:2], -1)[..., :3].max(axis=2) > 0).astype(np.int32)
     labels = instance_labels(stored)
     if labels.max() > np.iinfo(np.uint16).max:  # colours
         labels = np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(labels.shape)

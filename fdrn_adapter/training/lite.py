@@ -131,7 +131,12 @@ def objects(cfg: Any, package: str, epoch_len: int) -> Any:
     )
     folder = partial(instance_folder, package)
     parts = [
-        (folder(cfg.COCO_MVAL_PATH, images="img", masks="gt", min_share=MIN_SHARE), 0.45),
+        (
+            folder(
+                cfg.COCO_MVAL_PATH, images="img", masks="gt", binary=True, min_share=MIN_SHARE
+            ),
+            0.45,
+        ),
         (folder(cfg.COCO256_PATH, min_share=MIN_SHARE), 0.3),
         (folder(cfg.CCP_PATH, masks="labels", min_share=0.03, whole_prob=0.75), 0.25),
     ]
