@@ -1,9 +1,14 @@
-"""Instance maps as people store them: gray values, palettes, colours, with or without void."""
+"""Masks and instance maps as people store them: values, palettes, colours, void."""
 
 import numpy as np
 
 IGNORE = -1  # the label that metrics, losses and click simulation leave out, as in the stock code
 VOID = 255  # in 8-bit instance maps
+
+
+def one_object(stored: np.ndarray) -> np.ndarray:
+    """(H, W) int32: 1 where a stored mask of one object is not 0, in whatever colour."""
+    return (stored.reshape(*stored.shape[:2], -1)[..., :3].max(axis=2) > 0).astype(np.int32)
 
 
 def instance_labels(stored: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fdrn_adapter.evaluation.datasets import Item, Layout, Read, picture, pixels, read_pixels
-from fdrn_adapter.label_maps import IGNORE, instance_labels
+from fdrn_adapter.label_maps import IGNORE, instance_labels, one_object
 
 IMAGE_FOLDERS = ("images", "img", "image", "data_GT", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "gt", "boundary_GT")
@@ -49,7 +49,7 @@ def _read_trimap(item: Item) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_any(item: Item) -> tuple[np.ndarray, np.ndarray]:
-    return picture(item), (pixels(item).max(axis=2) > 0).astype(np.int32)
+    return picture(item), one_object(pixels(item))
 
 
 def _layout(images: str, masks: str, values: str, read: Read) -> Layout:

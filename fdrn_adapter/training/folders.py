@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from fdrn_adapter.images import read_image
-from fdrn_adapter.label_maps import IGNORE, instance_labels
+from fdrn_adapter.label_maps import IGNORE, instance_labels, one_object
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
 
@@ -135,7 +135,7 @@ def _read_labels(path: Path, binary: bool) -> np.ndarray:
     if stored is None:
         raise ValueError(f"{path} cannot be read as an image.")
     if binary:
-        return (stored.reshape(*stored.shape[:2], -1)[..., :3].max(axis=2) > 0).astype(np.int32)
+        return one_object(stored)
     labels = instance_labels(stored)
     if labels.max() > np.iinfo(np.uint16).max:  # colours
         labels = np.unique(np.append(labels, 0), return_inverse=True)[1][:-1].reshape(labels.shape)
