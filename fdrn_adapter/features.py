@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,37 +126,46 @@ class Recycling:
         owners = [(f, i) for f in self.features for i in range(f.batch)]
         self.owners = [owners[i] for i in image_index]
         self._keeps = not any(m.requires_grad for f in self.features for m in f.maps.values())
-        self._kept: dict[tuple, Tensor] = {}
+        self._kept: dict[tuple, Any] = {}
         self._lock = threading.Lock()
 
     @property
     def batch(self) -> int:
         return len(self.owners)
 
-    def low(self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int]) -> Tensor:
-        """f_low on the host's cells, followed by the context if there is one: (B, C, *out_size)."""
+    def low(
+        self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int],
+        separable: bool = False,
+    ) -> Tensor:
+        """f_low on the host's cells, followed by the context if there is one: (B, C, *out_size).
+
+        Args:
+            crop_size, host, out_size: of the crop, and of the host's map on it.
+            separable: by `roi.align_separable`, which is faster and rounds in another way.
+        """
         names = ["low"]
         if all("context" in features.maps for features in self.features):
             names.append("context")
+        where = (crop_size, host, out_size, separable)
 
         def compute() -> Tensor:
-            maps = [self._align(name, crop_size, host, out_size) for name in names]
+            maps = [self._align(name, *where) for name in names]
             return torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
 
-        return self._keep(("low", crop_size, host, out_size), compute)
+        return self._keep(("low", *where), compute)
 
-    def affinity(self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int]) -> Tensor:
-        """A of eq. 3 between the host's cells: (B, hw, hw)."""
-        key = ("affinity", crop_size, host, out_size)
+    def affinity(
+        self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int],
+        separable: bool = False,
+    ) -> Tensor:
+        """A of eq. 3 between the host's cells: (B, hw, hw). Arguments as of `low`."""
+        where = (crop_size, host, out_size, separable)
         return self._keep(
-            key,
-            lambda: integration.affinity(
-                self._align("key", crop_size, host, out_size),
-                self._align("query", crop_size, host, out_size),
-            ),
+            ("affinity", *where),
+            lambda: integration.affinity(self._align("key", *where), self._align("query", *where)),
         )
 
-    def _keep(self, key: tuple, compute) -> Tensor:
+    def _keep(self, key: tuple, compute) -> Any:
         with self._lock:
             kept = self._kept.get(key)
         if kept is None:
@@ -165,24 +175,31 @@ class Recycling:
                     self._kept[key] = kept
         return kept
 
-    def _align(self, name: str, crop_size, host: Grid, out_size) -> Tensor:
+    def _align(
+        self, name: str, crop_size, host: Grid, out_size, separable: bool = False
+    ) -> Tensor:
         """One ROI Align per encoding, put back into the order of the batch."""
         pieces: list[Tensor | None] = [None] * self.batch
         for features in self.features:
             rows = [b for b, (owner, _) in enumerate(self.owners) if owner is features]
             if not rows:
                 continue
+            feature, grid = features.maps[name], features.grids[name]
+            index = torch.tensor([self.owners[b][1] for b in rows])
             sizes = torch.tensor(
                 [features.image_size, features.input_size], dtype=torch.float64
             )[:, None].expand(-1, len(rows), -1)
-            aligned = roi.align(
-                features.maps[name],
-                torch.tensor([self.owners[b][1] for b in rows]),
-                Placement(self.rois[rows], sizes[0], sizes[1], tuple(crop_size)),
-                features.grids[name],
-                host,
-                tuple(out_size),
-            )
+            placement = Placement(self.rois[rows], sizes[0], sizes[1], tuple(crop_size))
+            where = (grid, host, tuple(out_size))
+            if separable:
+                size = tuple(feature.shape[2:])
+                samplings = self._keep(  # the same for key and query
+                    ("samplings", id(features), crop_size, *where, size),
+                    lambda p=placement, w=where, s=size: roi.samplings(p, *w, s),
+                )
+                aligned = roi.align_separable(feature, index, samplings)
+            else:
+                aligned = roi.align(feature, index, placement, *where)
             if len(rows) == self.batch:
                 return aligned
             for b, piece in zip(rows, aligned.split(1), strict=True):

@@ -14,6 +14,7 @@ out of inclusive rois and resizes them with align_corners=True, hence the (h-1).
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -123,6 +124,73 @@ def _overhang(start: Tensor, step: Tensor, n_out: int, n_in: int) -> tuple[int, 
     before = -1 - (start - reach).min().item()
     after = (start + step * (n_out - 1) + reach).max().item() - n_in
     return tuple(max(0, math.ceil(v + 1e-3)) if v > -1e-3 else 0 for v in (before, after))
+
+
+# -- as products -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """ROI Align of one roi along one axis: a product with a matrix, on the cells it reaches.
+
+    Attributes:
+        matrix: (cells of the host's map, cells `start` to `stop` of the encoder's) float64.
+    """
+
+    matrix: Tensor
+    start: int
+    stop: int
+
+
+def samplings(
+    placement: Placement, encoder: Grid, host: Grid, out_size: tuple[int, int],
+    in_size: tuple[int, int],
+) -> list[tuple[Sampling, Sampling]]:
+    """Rows and columns of each roi, for `align_separable`.
+
+    Args:
+        placement, encoder, host, out_size: as for `align`.
+        in_size: rows and columns of the encoder's map.
+    """
+    axes = [
+        [_sampling(*at, n_out, n_in) for at in zip(start.tolist(), step.tolist(), strict=True)]
+        for axis, (n_out, n_in) in enumerate(zip(out_size, in_size, strict=True))
+        for start, step in [placement.cells(host, encoder, axis)]
+    ]
+    return list(zip(*axes, strict=True))
+
+
+def _sampling(start: float, step: float, n_out: int, n_in: int) -> Sampling:
+    """Means of samples of a linear interpolation, at the places where ROI Align takes them."""
+    bin_size = max(step, 1e-3) * (1 - SHRINK)
+    samples = math.ceil(bin_size)
+    begin = start + step * (n_out - 1) / 2 - bin_size * n_out / 2
+    at = begin + bin_size * (np.arange(n_out)[:, None] + (np.arange(samples) + 0.5) / samples)
+    at = np.clip(at, 0, n_in - 1)  # beyond the border the nearest cell stands in
+    first, stop = int(at[0, 0]), min(n_in, int(at[-1, -1]) + 2)
+    near = np.maximum(1 - np.abs(at[..., None] - np.arange(first, stop)), 0)
+    return Sampling(torch.from_numpy(near.mean(axis=1)), first, stop)
+
+
+def align_separable(
+    feature: Tensor, map_index: Tensor, places: list[tuple[Sampling, Sampling]]
+) -> Tensor:
+    """`align` as two products with small matrices, several times faster on one thread.
+
+    Args:
+        feature, map_index: as for `align`.
+        places: from `samplings`.
+
+    Returns:
+        (B, C, rows, columns) as `align`, but for rounding.
+    """
+    aligned = [
+        rows.matrix.to(feature)
+        @ (feature[i, :, rows.start : rows.stop, cols.start : cols.stop]
+           @ cols.matrix.to(feature).T)
+        for i, (rows, cols) in zip(map_index.tolist(), places, strict=True)
+    ]
+    return torch.stack(aligned) if len(aligned) > 1 else aligned[0][None]
 
 
 def check_rois(rois: Tensor, image_size: tuple[int, int]) -> None:

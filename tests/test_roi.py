@@ -56,12 +56,13 @@ def expected_cells(first, last, crop, n_out, stride, image, seen, encoder_stride
 @pytest.mark.parametrize("box", ROIS)
 @pytest.mark.parametrize("seen", [(480, 640), (240, 320)], ids=["full", "capped"])
 @pytest.mark.parametrize("offset", [0.0, 7.5])
-def test_coordinates_come_back(stride, crop, box, seen, offset):
+@pytest.mark.parametrize("separable", [False, True], ids=["", "separable"])
+def test_coordinates_come_back(stride, crop, box, seen, offset, separable):
     image = (480, 640)
     cells = tuple(-(-s // stride) for s in seen)
     features = features_of(coordinate_map(*cells), stride, image, seen, (offset, offset))
     out_size = tuple(-(-c // stride) for c in crop)
-    got = recycle(features, [box]).low(crop, Grid(stride), out_size)[0].numpy()
+    got = recycle(features, [box]).low(crop, Grid(stride), out_size, separable)[0].numpy()
     for axis in (0, 1):
         want = expected_cells(
             box[2 * axis], box[2 * axis + 1], crop[axis], out_size[axis], stride, image[axis],
@@ -177,3 +178,30 @@ def test_hrnet_cells_stand_on_multiples_of_the_stride(size, ritm):
     # is 6 px off inside the stock network itself. No single offset describes that.
     assert measure_offsets(backbone, {4: 0, 16: 1}, size=257) == {4: (0, 0), 16: (0, 0)}
     assert measure_offsets(backbone, {4: 0, 16: 1}, size=256)[4][0] < -4
+
+
+def test_the_separable_form_is_roi_align():
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for turn in range(60):
+        sizes = torch.randint(20, 700, (2,), generator=generator)
+        cells = [-(-int(n) // 16) for n in sizes]  # the last host cells overhang these
+        feature = torch.randn(2, 3, *cells, dtype=torch.float64, generator=generator)
+        boxes = []
+        for _ in range(3):
+            first = [int(torch.randint(0, int(n), (1,), generator=generator)) for n in sizes]
+            last = [int(torch.randint(f, int(n), (1,), generator=generator))
+                    for f, n in zip(first, sizes, strict=True)]
+            boxes.append([first[0], last[0], first[1], last[1]])
+        features = ImageFeatures(
+            {"low": feature}, {"low": Grid(16, (-0.5, 3.0)) if turn % 2 else Grid(16)},
+            tuple(sizes.tolist()), tuple(sizes.tolist()), "noise",
+        )
+        placed = recycle(features, boxes, [0, 1, 1])
+        want, got = (
+            placed.low((288, 96), Grid(16), (18, 6), separable) for separable in (False, True)
+        )
+        assert got is placed.low((288, 96), Grid(16), (18, 6), True) and got is not want
+        assert want.shape == got.shape and want[1].std() > 0
+        worst = max(worst, (want - got).abs().max().item())
+    assert worst < 1e-5
