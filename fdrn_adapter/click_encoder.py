@@ -77,10 +77,13 @@ class DecoupledClickMaps(nn.Module):
         """
         draw = functools.partial(self.host_maps, x) if draw is None else draw
         current, history = map(draw, split_current_click(points))
+        return torch.cat([self.union(current, history), current, history], dim=1)
+
+    def union(self, current: Tensor, history: Tensor) -> Tensor:
+        """The maps of all clicks."""
         # A union of disks is their maximum, a distance to several points the minimum.
         use_disks = getattr(self.host_maps, "use_disks", True)
-        everything = (torch.maximum if use_disks else torch.minimum)(current, history)
-        return torch.cat([everything, current, history], dim=1)
+        return (torch.maximum if use_disks else torch.minimum)(current, history)
 
 
 def without_decoupled_maps(maps: Tensor) -> Tensor:
@@ -114,11 +117,12 @@ class DecoupledClickEncoder(nn.Module):
 
     def forward(self, coord_features: Tensor) -> Tensor:
         """coord_features: (B, P + 6, H, W), P = 1 channel of previous mask, or 0."""
-        return self._fused(coord_features)
+        return self.encode(coord_features[:, :-6], *coord_features[:, -6:].split(2, dim=1))
 
-    def _fused(self, coord_features: Tensor) -> Tensor:
-        prev_mask = coord_features[:, :-6]
-        everything, current, history = coord_features[:, -6:].split(2, dim=1)
+    def encode(
+        self, prev_mask: Tensor, everything: Tensor, current: Tensor, history: Tensor
+    ) -> Tensor:
+        """A map (B, C, h, w) from the previous mask (B, P, H, W) and three pairs of click maps."""
         encoded = self.fuse(
             torch.cat(
                 [
@@ -145,7 +149,7 @@ class DecoupledPatchEmbedding(DecoupledClickEncoder):
 
     def forward(self, coord_features: Tensor) -> tuple[Tensor, int, int]:
         """coord_features: (B, P + 6, H, W). Returns tokens (B, hw, C), h and w."""
-        encoded = self._fused(coord_features)
+        encoded = super().forward(coord_features)
         return encoded.flatten(2).transpose(1, 2), *encoded.shape[-2:]
 
     def _encode(self, encoder: nn.Module, maps: Tensor) -> Tensor:

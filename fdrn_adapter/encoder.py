@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.roi import Grid
+from fdrn_adapter.weights import Weights
 
 VIEW_CHANNELS = 128  # C^k of eq. 2
 LOW_CHANNELS = 32  # f_low of encoders that are not HRNets
@@ -60,8 +61,8 @@ class ImageEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         if frozen:
             backbone.requires_grad_(False)
-        # (tensors hashed, how often each was written to then, hash)
-        self._fingerprint: tuple[tuple[Tensor, ...], tuple | None, str] | None = None
+        # (weights hashed, their state then, hash)
+        self._fingerprint: tuple[Weights, tuple | None, str] | None = None
 
     @property
     def low_channels(self) -> int:
@@ -165,20 +166,19 @@ class ImageEncoder(nn.Module):
     def fingerprint(self) -> str:
         """Hash of the encoder's weights, computed anew only after they changed.
 
-        Asked for at every click, so the check itself has to be cheap: tensors count the writes
-        into them, and their list is made once.
+        Asked for at every click, so the check itself has to be cheap.
         """
         if self._fingerprint is None:
-            self._fingerprint = (tuple(self.state_dict(keep_vars=True).values()), None, "")
-        tensors, version, value = self._fingerprint
-        now = tuple(map(_writes, tensors))
-        if version != now:
+            self._fingerprint = (Weights(self.modules()), None, "")
+        weights, before, value = self._fingerprint
+        now = weights.state()
+        if before != now:
             digest = hashlib.sha1()
-            for t in tensors:
+            for t in self.state_dict().values():
                 if t.is_floating_point():
                     digest.update(t.detach().float().cpu().contiguous().numpy().tobytes())
             value = digest.hexdigest()[:16]
-            self._fingerprint = (tensors, now, value)
+            self._fingerprint = (weights, now, value)
         return value
 
     def _apply(self, fn, recurse=True):
@@ -187,7 +187,7 @@ class ImageEncoder(nn.Module):
         return super()._apply(fn, recurse)
 
     def __getstate__(self) -> dict:
-        # The cache holds this object's tensors, which a copy has its own of.
+        # It watches this object's modules; a copy has its own.
         return {**self.__dict__, "_fingerprint": None}
 
     def train_like(self, reference: nn.Module) -> None:
@@ -272,11 +272,6 @@ def shrink_to(image: Tensor, max_side: int) -> Tensor:
         return image
     size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _writes(tensor: Tensor) -> int:
-    """How often a tensor was written to; tensors made in inference mode do not count."""
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def build_encoder(

@@ -127,7 +127,7 @@ class RefineStage(nn.Module):
     def __init__(self, model: nn.Module):
         super().__init__()
         host = graphs.private_copy(model.host)
-        self.refiner = host.refiner
+        self.refine = graphs.Refine(host)
         stock = host.dist_maps_refine
         self.radius, self.scale = float(stock.norm_radius), float(stock.spatial_scale)
 
@@ -141,7 +141,7 @@ class RefineStage(nn.Module):
         aligned = roi_align(feature, boxes, size, spatial_scale=1 / ratio, aligned=True)
         coarse = roi_align(logits, boxes, [side, side], spatial_scale=1.0, aligned=True)
         maps = draw(points, side, self.radius, self.scale, True)
-        return self.refiner(crop, maps, aligned, coarse)[0]
+        return self.refine(crop, maps, aligned, coarse)
 
 
 def draw(points: Tensor, side: int, radius: float, scale: float, disks: bool) -> Tensor:

@@ -11,7 +11,7 @@ from stock import CLICKS, check_threads_equal_serial, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter import engines
-from fdrn_adapter.engines import rewrites
+from fdrn_adapter.engines import graphs, rewrites
 from fdrn_adapter.engines.ocr import OCRHead
 
 pytestmark = pytest.mark.usefixtures("ritm")
@@ -152,6 +152,24 @@ def test_a_change_of_weights_is_seen(engine):
     assert (logits(model, crop_input()) - logits(net, crop_input())).abs().max() < 1e-4
 
 
+def test_a_change_of_the_image_encoders_weights_is_seen(engine):
+    model = fdrn()
+    net = engines.accelerate(model, engine)
+    image = make_input(100, 150)[:, :3]
+    old = net.encode_image(image)
+    compiled = engines.runner_of(model, engine)
+    with torch.no_grad():
+        model.image_encoder.key_view.weight.mul_(2)
+    assert engines.runner_of(model, engine) is compiled  # a click does not run F1
+    with pytest.raises(fdrn_adapter.FeatureMismatchError, match="other weights"):
+        net.recycling(old, ROI).__enter__()
+    new, want = net.encode_image(image), model.encode_image(image)
+    assert engines.runner_of(model, engine) is not compiled
+    for name, m in want.maps.items():
+        assert (m - new.maps[name]).abs().max() < 1e-4 * m.abs().max()
+    assert (old.maps["key"] - new.maps["key"]).abs().max() > 1e-2
+
+
 def test_without_features_the_crop_is_encoded(engine):
     model = fdrn()
     net = engines.accelerate(model, engine)
@@ -284,18 +302,47 @@ def test_focalclick_networks(engine, kind, pipeline):
             want, got = results
             assert (want[0]["instances"] - want[1]["instances"]).abs().max() > 1e-3
             for a, b in zip(want, got, strict=True):
-                for name in ("instances", "feature"):
-                    scale = max(1.0, a[name].abs().max().item())
-                    assert (a[name] - b[name]).abs().max() < 1e-5 * scale
+                # An engine's features are those of the host behind its refinement's first layer.
+                features = graphs.projection_of(host)(a["feature"])
+                for x1, x2 in ((a["instances"], b["instances"]), (features, b["feature"])):
+                    scale = max(1.0, x1.abs().max().item())
+                    assert x1.std() > 1e-3 and (x1 - x2).abs().max() < 1e-5 * scale
         boxes = torch.tensor([[0.0, 10, 12, 70, 81.5]])
+        logits = want[0]["instances"]
         with torch.no_grad():
-            a, b = (
-                n.refine(x[:, :3], other, want[0]["feature"], want[0]["instances"], boxes)
-                for n in (model, net)
+            a, *others = (
+                n.refine(x[:, :3], other, feature, logits, boxes)
+                for n, feature in (
+                    (model, want[0]["feature"]), (net, want[0]["feature"]), (net, got[0]["feature"])
+                )
             )
-        scale = max(1.0, a["instances_refined"].abs().max().item())
-        assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-5 * scale
-        assert torch.equal(a["instances_coarse"], b["instances_coarse"])
+        for b in others:  # the host's features and the engine's own
+            scale = max(1.0, a["instances_refined"].abs().max().item())
+            assert (a["instances_refined"] - b["instances_refined"]).abs().max() < 1e-5 * scale
+            assert torch.equal(a["instances_coarse"], b["instances_coarse"])
+
+
+@pytest.mark.parametrize("pipeline", ["s1", "s2"])
+def test_segformers_of_any_batch_and_size(engine, pipeline, monkeypatch):
+    from fdrn_adapter.engines import runner
+
+    monkeypatch.setattr(runner, "MAX_FIXED", 0)
+    with focalclick.clickseg():
+        host = focalclick.build("b0", pipeline)
+        with torch.no_grad():
+            host.feature_extractor.decode_head.linear_pred.weight.mul_(100)
+        model = fdrn_adapter.wrap(host, encoder="segformer_b0", init="paper").eval()
+        net = engines.accelerate(model, engine)
+        features = model.encode_image(make_input(100, 150)[:, :3])
+        for size in (96, 128):
+            x = torch.cat([make_input(size, size, seed=s) for s in (0, 1)])
+            points = torch.cat([POINTS, make_points([[50, 50, 0]] * 5, [[30, 12, 1]] * 3)])
+            with torch.no_grad(), model.recycling(features, [(5, 60, 10, 110), (0, 99, 0, 149)]):
+                want, got = (n(x, points)["instances"] for n in (model, net))
+            assert (want[0] - want[1]).abs().max() > 1e-2
+            assert (want - got).abs().max() < 1e-5 * want.abs().max()
+        assert [key[1] for key in engines.runner_of(model, engine)._compiled
+                if key[0] == "click"] == ["any"]
 
 
 def test_encoders_with_activations_inside_their_norms_and_with_padding():

@@ -11,19 +11,22 @@ caller's model is never changed: an engine works on a private copy, made once pe
 its weights, shared by all sessions, and dropped when the weights change or the model goes away.
 """
 
+import functools
 import importlib.util
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features import ImageFeatures, recycle
+from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +91,31 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
     return engine
 
 
+def beside(net: Any) -> AbstractContextManager:
+    """For all that is done with torch around calls of a network, whatever it runs in.
+
+    Engines with threads of their own want torch to use one (`torch_threads`).
+    """
+    return one_torch_thread() if getattr(net, "engine", None) in _PACKAGES else nullcontext()
+
+
+def _beside(method: Callable) -> Callable:
+    """A method of `AcceleratedModel`, run in `beside`."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args: Any, **kwargs: Any) -> Any:
+        with beside(self):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
 class AcceleratedModel:
     """Stands in for a network where it is called: predictors, sessions, benchmarks.
 
     Calls run in the engine; every other attribute is the model's own. Outputs are what predictors
-    take: "instances" and, for FocalClick, "feature".
+    take: "instances" and, for FocalClick, "feature", which only `refine` can read: the engine has
+    projected it to the channels that the second stage goes on with.
 
     Args:
         model: FDRN model or stock network, float32 on the CPU, in eval mode.
@@ -102,22 +125,33 @@ class AcceleratedModel:
     def __init__(self, model: nn.Module, engine: str):
         self.model, self.engine = model, engine
 
+    @_beside
     def __call__(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
         """As the model, without gradients. See `FDRNModel.forward`."""
         model = self.model
         if not getattr(model, "is_fdrn", False):
-            return runner_of(model, self.engine).click(image, points, None)
+            return self._click(image, points, None)
         model._check_inputs(image, points)
         recycling = model.current_recycling(len(image))
         if recycling is None and model.image_encoder is not None:
             rows, cols = image.shape[-2:]
             whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
-            recycling = recycle(runner_of(model, self.engine).encode(image[:, :3]), whole)
-        return runner_of(model, self.engine).click(image, points, recycling)
+            recycling = recycle(runner_of(model, self.engine, True).encode(image[:, :3]), whole)
+        return self._click(image, points, recycling)
 
+    def _click(self, image: Tensor, points: Tensor, recycling: Any) -> dict[str, Tensor]:
+        runner = runner_of(self.model, self.engine)
+        outputs = runner.click(image, points, recycling)
+        if "feature" in outputs:
+            outputs["feature"].fdrn_runner = runner
+        return outputs
+
+    @_beside
     def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         """As `FDRNModel.encode_image`."""
-        return self.model.encode_image(image, max_side, runner_of(self.model, self.engine).encode)
+        return self.model.encode_image(
+            image, max_side, runner_of(self.model, self.engine, encoding=True).encode
+        )
 
     def recycling(
         self, features: ImageFeatures | Sequence[ImageFeatures],
@@ -126,9 +160,12 @@ class AcceleratedModel:
         """As `FDRNModel.recycling`."""
         return self.model.recycling(features, rois, image_index)
 
+    @_beside
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
         """FocalClick's second stage, as the host's `refine`; without its trimap."""
-        return runner_of(self.model, self.engine).refine(image, points, features, logits, boxes)
+        # Only the runner that made features can read them: see `Runner.click`.
+        runner = getattr(features, "fdrn_runner", None) or runner_of(self.model, self.engine)
+        return runner.refine(image, points, features, logits, boxes)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("model", "engine"):  # not set yet: a copy or an unpickled one
@@ -154,20 +191,37 @@ _runners: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictiona
 _lock = threading.RLock()
 
 
-def runner_of(model: nn.Module, engine: str) -> Any:
-    """The compiled form of a model with its present weights, shared by all who ask."""
-    from fdrn_adapter.engines.runner import Runner, Weights
+def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
+    """The compiled form of a model with its present weights, shared by all who ask.
+
+    Args:
+        model: FDRN model or stock network.
+        engine: an installed one other than "eager".
+        encoding: whether F1 is to run. Its weights are not looked at for a click, whose features
+            tell what they were made with.
+    """
+    from fdrn_adapter.engines.runner import Runner
 
     with _lock:
         kept = _runners.setdefault(model, {})
-        if "weights" not in kept:
-            kept["weights"] = Weights(model)
-        state = kept["weights"].state()
-        if kept.get("state") != state:
-            if "state" in kept:
-                logger.info("The weights changed: compiled engines are dropped")
+        parts = ("click", "encode") if encoding else ("click",)
+        if kept and any(kept["watched"][p].state() != kept["states"][p] for p in parts):
+            logger.info("The weights changed: compiled engines are dropped")
             kept.clear()
-            kept["weights"], kept["state"] = Weights(model), state
+        if not kept:
+            kept["watched"] = _watch(model)
+            kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
         if engine not in kept:
             kept[engine] = Runner(model, engine)
         return kept[engine]
+
+
+def _watch(model: nn.Module) -> dict[str, Weights]:
+    """The weights of F2 or a stock network ("click") and of F1 ("encode")."""
+    encoder = getattr(model, "image_encoder", None) if getattr(model, "is_fdrn", False) else None
+    of_encoder = [] if encoder is None else list(encoder.modules())
+    own = set(of_encoder)
+    return {
+        "click": Weights(m for m in model.modules() if m not in own),
+        "encode": Weights(of_encoder),
+    }

@@ -13,8 +13,18 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.engines import torch_threads
+
 OPSET = 17
 Compiled = Callable[..., tuple[Tensor, ...]]
+# ONNX Runtime's threads wait actively for the next layer of a graph, which takes a sixth off a
+# click, but not for the next call: they would take the cores from everything between two clicks.
+# Versions that do not know an entry ignore it.
+_SPINNING = {
+    "session.intra_op.allow_spinning": "1",
+    "session.intra_op.spin_duration_us": "50",
+    "session.force_spinning_stop": "1",
+}
 # Tracing patches global state of torch.
 _tracing = threading.Lock()
 
@@ -65,11 +75,11 @@ def compile_onnxruntime(graph: nn.Module, inputs, names, outputs, dynamic=None) 
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = torch_threads.number()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Waiting threads would take the cores from everything between two clicks.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for key, value in _SPINNING.items():
+        options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(
         to_onnx(graph, inputs, names, outputs, dynamic), options,
         providers=["CPUExecutionProvider"],
@@ -94,7 +104,7 @@ def compile_openvino(graph: nn.Module, inputs, names, outputs, dynamic=None) -> 
     model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))
     config = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": torch_threads.number(),
         "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would not be the same network
         "EXECUTION_MODE_HINT": "ACCURACY",
     }

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter import hosts
-from fdrn_adapter.engines import ocr
+from fdrn_adapter.click_encoder import DecoupledClickMaps
+from fdrn_adapter.engines import ocr, refinement
 from fdrn_adapter.engines.click_stem import MAX_RADIUS, STRIDE, ClickStem, branches_of
-from fdrn_adapter.engines.rewrites import SegFormerHead, SeparableInterpolation, fold_batch_norms
+from fdrn_adapter.engines.rewrites import SeparableInterpolation, fold_batch_norms
+from fdrn_adapter.engines.segformer import SegFormerHead, rewrite_ffns
 from fdrn_adapter.taps import Call, current_call, tokens_to_map
 
 MIN_SIDE = 32  # pixels of a crop for the composed click stem
@@ -79,6 +81,7 @@ class HRNetParts(nn.Module):
         self.head = ocr.OCRHead(backbone, cells) if ocr.fits(backbone) else None
         if self.head is not None:
             backbone.aggregate_hrnet_features = lambda branches: branches
+        self.project = projection_of(host)
         backbone.compute_pre_stage_features = lambda x, features: x
 
     @staticmethod
@@ -128,7 +131,10 @@ class HRNetParts(nn.Module):
         else:
             logits, _, features = self.head(backbone.compute_hrnet_feats(x, None))
             outputs = (logits, None, features)
-        return _finish(outputs[0], outputs[2] if self.info.refines else None, size)
+        features = outputs[2] if self.info.refines else None
+        if self.project is not None:
+            features = self.project(features)
+        return _finish(outputs[0], features, size)
 
 
 class SegFormerParts(nn.Module):
@@ -139,27 +145,53 @@ class SegFormerParts(nn.Module):
         self.net, self.info, self.size, self.stem = net, info, size, None
         host = getattr(net, "host", net) if getattr(net, "is_fdrn", False) else net
         self.host, self.backbone = [host], [host.get_submodule(info.backbone)]
+        rewrite_ffns(self.backbone[0])
+        maps = getattr(host, info.click_maps)
+        # Click maps come one by one where the embedding takes them so.
+        self.click_maps = maps if isinstance(maps, DecoupledClickMaps) else None
         extractor = host.feature_extractor
+        self.project = projection_of(host)
         if SegFormerHead.fits(extractor.decode_head):
-            extractor.decode_head = SegFormerHead(extractor.decode_head)
+            cells = None if size is None else tuple(
+                -(-side // STRIDE) for side in info.network_size(size)
+            )
+            extractor.decode_head = SegFormerHead(extractor.decode_head, cells, self.project)
+            self.project = None  # the head's own
 
     def run_prepare(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> map of stage 1, texture integrated."""
-        x = self.host[0].normalization(image)
-        if self.info.pipeline == "s1":
-            x = F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=True)
-        return self._stage(1, x)
+        return self._stage(1, self._shrunk(self.host[0].normalization(image)))
 
-    def run_click(self, pre: Tensor, coords: Tensor) -> tuple[Tensor, ...]:
+    def _shrunk(self, x: Tensor) -> Tensor:
+        if self.info.pipeline != "s1":
+            return x
+        return F.interpolate(x, scale_factor=0.5, mode="bilinear", align_corners=True)
+
+    def run_click(
+        self, pre: Tensor, coords: Tensor, current: Tensor | None = None,
+        history: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Logits at the crop's size, and the features that `refine` takes.
+
+        Args:
+            pre: from `run_prepare`.
+            coords: previous mask and click maps; the former alone where the maps are the next two.
+            current, history: (B, 2, H, W).
+        """
         host, backbone = self.host[0], self.backbone[0]
-        size = coords.shape[2:]
-        if self.info.pipeline == "s1":
-            coords = F.interpolate(coords, scale_factor=0.5, mode="bilinear", align_corners=True)
-        stages, x = [pre], pre + tokens_to_map(*backbone.patch_embed_side1(coords))
+        size, embedding = coords.shape[2:], backbone.patch_embed_side1
+        if current is None:
+            clicks = tokens_to_map(*embedding(self._shrunk(coords)))
+        else:
+            maps = (coords, self.click_maps.union(current, history), current, history)
+            clicks = embedding.encode(*map(self._shrunk, maps))
+        stages, x = [pre], pre + clicks
         for i in (2, 3, 4):
             x = self._stage(i, x)
             stages.append(x)
         logits, features = host.feature_extractor.decode_head(stages)
+        if self.project is not None:
+            features = self.project(features)
         return _finish(logits, features if self.info.refines else None, size)
 
     def _stage(self, i: int, x: Tensor) -> Tensor:
@@ -168,6 +200,12 @@ class SegFormerParts(nn.Module):
         for block in getattr(backbone, f"block{i}"):
             tokens = block(tokens, rows, cols)
         return tokens_to_map(getattr(backbone, f"norm{i}")(tokens), rows, cols)
+
+
+def projection_of(host: nn.Module) -> nn.Conv2d | None:
+    """What FocalClick's second stage starts with, if the host has one of the known structure."""
+    refiner = getattr(host, "refiner", None)
+    return refinement.projection(refiner) if refinement.fits(refiner) else None
 
 
 def _finish(logits: Tensor, features: Tensor | None, size) -> tuple[Tensor, ...]:
@@ -202,7 +240,8 @@ class Click(nn.Module):
         mode = SeparableInterpolation() if self.parts.size is not None \
             else contextlib.nullcontext()
         with recycled(given.get("low"), given.get("affinity")), mode:
-            return self.parts.run_click(given["pre"], given.get("coords"))
+            maps = [given[name] for name in ("current", "history") if name in given]
+            return self.parts.run_click(given["pre"], given.get("coords"), *maps)
 
 
 class Encode(nn.Module):
@@ -210,6 +249,7 @@ class Encode(nn.Module):
 
     def __init__(self, encoder: nn.Module):
         super().__init__()
+        rewrite_ffns(encoder)
         self.encoder = encoder
         self.names = tuple(encoder.grids)
 
@@ -221,15 +261,19 @@ class Encode(nn.Module):
 class Refine(nn.Module):
     """FocalClick's second stage behind its two ROI Aligns.
 
-    Inputs: image crop (B, 3, S, S), click maps (B, 2, S, S), aligned features and logits.
+    Inputs: image crop (B, 3, S, S), click maps (B, 2, S, S), what `Click` gives as features, and
+    logits, both aligned.
     """
 
     def __init__(self, host: nn.Module):
         super().__init__()
-        self.refiner = host.refiner
+        refiner = host.refiner
+        self.rewritten = refinement.fits(refiner)
+        self.refiner = refinement.Refiner(refiner) if self.rewritten else refiner
 
     def forward(self, image: Tensor, maps: Tensor, features: Tensor, logits: Tensor) -> Tensor:
-        return self.refiner(image, maps, features, logits)[0]
+        refined = self.refiner(image, maps, features, logits)
+        return refined if self.rewritten else refined[0]
 
 
 def private_copy(model: nn.Module) -> nn.Module:

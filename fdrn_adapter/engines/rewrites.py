@@ -108,69 +108,17 @@ class SeparableInterpolation(TorchFunctionMode):
             x = args[0] if args else kwargs["input"]
             size = kwargs.get("size", args[1] if len(args) > 1 else None)
             if size is not None and not isinstance(size, int):
-                return _separable(x, [int(s) for s in size], bool(kwargs.get("align_corners")))
+                return separable(x, [int(s) for s in size], bool(kwargs.get("align_corners")))
         return func(*args, **kwargs)
 
 
-def _separable(x: Tensor, size: Iterable[int], align_corners: bool) -> Tensor:
-    rows, cols = size
+def separable(x: Tensor, size: Iterable[int], align_corners: bool) -> Tensor:
+    """Bilinear interpolation of (B, C, h, w) to a fixed size (rows, columns), as two products."""
+    rows, cols = map(int, size)
     h, w = (int(side) for side in x.shape[-2:])
     up_rows = upsampling_matrix(h, rows, align_corners).to(x)
     up_cols = upsampling_matrix(w, cols, align_corners).to(x)
     return up_rows @ (x @ up_cols.T)  # rows last: the smaller product first
-
-
-class SegFormerHead(nn.Module):
-    """The MLP head of SegFormer with its 1x1 fuse moved before the upsampling.
-
-    fuse(cat(up(L_i c_i))) = sum up(W_i L_i c_i): a 1x1 convolution and bilinear upsampling
-    commute, so the widest product of the network (4E -> E channels at stride 4) becomes four small
-    ones at the stages' own strides.
-
-    Args:
-        head: the stock head, in eval mode.
-    """
-
-    def __init__(self, head: nn.Module):
-        super().__init__()
-        conv, norm, act = parts_of(head.linear_fuse)
-        scale, shift = affine_of(norm)
-        weight = conv.weight.detach().double()[:, :, 0, 0] * scale[:, None]  # (E, 4E)
-        bias = shift + (0 if conv.bias is None else conv.bias.detach().double() * scale)
-        # The stock order of concatenation is stage 4, 3, 2, 1.
-        linears = [head.linear_c4.proj, head.linear_c3.proj, head.linear_c2.proj,
-                   head.linear_c1.proj]
-        self.project = nn.ModuleList()
-        for linear, part in zip(linears, weight.split(linears[0].out_features, 1), strict=True):
-            own = nn.Conv2d(linear.in_features, weight.shape[0], 1, bias=linear is linears[-1])
-            with torch.no_grad():
-                own.weight.copy_((part @ linear.weight.double())[..., None, None])
-                bias = bias + part @ linear.bias.detach().double()
-            self.project.append(own)
-        with torch.no_grad():
-            self.project[-1].bias.copy_(bias)
-        self.activation = act
-        self.linear_pred, self.in_index = head.linear_pred, list(head.in_index)
-
-    @staticmethod
-    def fits(head: nn.Module) -> bool:
-        """Whether a head has the parts that are rewritten."""
-        linears = [getattr(getattr(head, f"linear_c{i}", None), "proj", None) for i in (1, 2, 3, 4)]
-        fuse = getattr(head, "linear_fuse", None)
-        if fuse is None or not all(isinstance(part, nn.Linear) for part in linears):
-            return False
-        conv, norm, _ = parts_of(fuse)
-        return conv is not None and isinstance(norm, nn.BatchNorm2d) and conv.kernel_size == (1, 1)
-
-    def forward(self, inputs: list[Tensor]) -> tuple[Tensor, Tensor]:
-        c1, c2, c3, c4 = (inputs[i] for i in self.in_index)
-        total = self.project[3](c1)
-        for conv, stage in zip(self.project, (c4, c3, c2), strict=False):
-            total = total + F.interpolate(
-                conv(stage), size=c1.shape[2:], mode="bilinear", align_corners=False
-            )
-        feature = self.activation(total)
-        return self.linear_pred(feature), feature
 
 
 def parts_of(block: nn.Module) -> tuple[nn.Module | None, nn.Module | None, nn.Module]:

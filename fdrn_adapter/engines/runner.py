@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import hosts
-from fdrn_adapter.click_encoder import DecoupledClickMaps
-from fdrn_adapter.encoder import _writes
-from fdrn_adapter.engines import graphs
+from fdrn_adapter.click_encoder import DecoupledClickMaps, split_current_click
+from fdrn_adapter.engines import graphs, torch_threads
 from fdrn_adapter.engines.compilers import COMPILERS, Compiled
 from fdrn_adapter.engines.disks import draw_maps
 from fdrn_adapter.features import ImageFeatures, Recycling
@@ -24,27 +23,6 @@ logger = logging.getLogger(__name__)
 MAX_FIXED = 4  # sizes that are compiled each for itself; further ones share a graph of any size
 TOLERANCE = 1e-3  # largest logit difference between a compiled graph and the network
 KEPT_CROPS = 8
-
-
-class Weights:
-    """Tells whether a network's weights changed, cheaply enough to be asked at every click."""
-
-    def __init__(self, model: nn.Module):
-        # The modules' own dictionaries: assignments of new parameters are seen as well.
-        self.places = [
-            place for module in model.modules()
-            for place in (module._parameters, module._buffers) if place
-        ]
-        self.first = next(model.parameters())
-
-    def state(self) -> tuple:
-        """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
-        tensors = [t for place in self.places for t in place.values() if t is not None]
-        try:
-            writes = [t._version for t in tensors]
-        except RuntimeError:  # tensors made in inference mode do not count
-            writes = [*map(_writes, tensors)]
-        return self.first.data_ptr(), [*map(id, tensors)], writes
 
 
 class Runner:
@@ -122,7 +100,7 @@ class Runner:
                                                     recycling))
 
     def _get(self, name: tuple, build) -> Any:
-        name = (*name, torch.get_num_threads())
+        name = (*name, torch_threads.number())
         found = self._compiled.get(name)
         if found is None:
             with self._lock:
@@ -137,28 +115,44 @@ class Runner:
     # -- FocalClick's second stage -------------------------------------------------------------
 
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
-        """`refine` of the host with its network in the engine."""
+        """`refine` of the host with its network in the engine.
+
+        `features` are what `click` gave, or the host's own.
+        """
         from torchvision.ops import roi_align
 
-        model = self.model()
-        given = (image, points, features, logits, boxes)
-        ratio = image.shape[-1] / features.shape[-1]
-        features = roi_align(features, boxes, features.shape[2:], 1 / ratio, aligned=True)
-        logits = roi_align(logits, boxes, image.shape[2:], 1.0, aligned=True)
+        model, projection = self.model(), self._projection()
+        if projection is not None and features.shape[1] != projection.out_channels:
+            features = projection(features)
+        aligned = _on_focus_crop(features, image, boxes)
+        coarse = roi_align(logits, boxes, image.shape[2:], 1.0, aligned=True)
         maps = draw_maps(model.dist_maps_refine, points, tuple(image.shape[2:]))
-        inputs = [image, maps, features, logits]
+        inputs = [image, maps, aligned, coarse]
 
         def build():
             graph = graphs.Refine(graphs.private_copy(model)).eval()
             graphs.fold_parts(graph, lambda: graph(*inputs))
             run = self._compile(graph, inputs, ["image", "maps", "features", "logits"], ["out"])
-            with torch.no_grad():
-                wanted = model.refine(*given)["instances_refined"]
-            check_logits(self.engine, f"{self.info.name}, refinement", wanted, run(*inputs)[0])
+            self._check_refinement(run, inputs, points, logits, boxes, features.shape[2:])
             return run
 
         run = self._get(("refine", *image.shape), build)
-        return {"instances_refined": run(*inputs)[0], "instances_coarse": logits}
+        return {"instances_refined": run(*inputs)[0], "instances_coarse": coarse}
+
+    def _projection(self) -> nn.Conv2d | None:
+        return self._get(("projection",), lambda: graphs.projection_of(self.model()))
+
+    @torch.no_grad()
+    def _check_refinement(self, run, inputs, points, logits, boxes, size) -> None:
+        """Compare with the host's `refine`, on features of the host's own kind."""
+        model, projection = self.model(), self._projection()
+        image, maps, features, coarse = inputs
+        channels = features.shape[1] if projection is None else projection.in_channels
+        given = torch.rand(len(image), channels, *size)
+        wanted = model.refine(image, points, given, logits, boxes)["instances_refined"]
+        projected = given if projection is None else projection(given)
+        got = run(image, maps, _on_focus_crop(projected, image, boxes), coarse)[0]
+        check_logits(self.engine, f"{self.info.name}, refinement", wanted, got)
 
 
 class ClickNetwork:
@@ -238,6 +232,11 @@ class ClickNetwork:
             given["pre"] = self.stem.add_disks(pre, points, prev)
             if prev is not None:
                 given["coords"] = prev
+        elif prev is not None and getattr(self.parts, "click_maps", None) is not None:
+            given["coords"] = prev
+            for name, part in zip(("current", "history"), split_current_click(points), strict=True):
+                stock = self.parts.click_maps.host_maps
+                given[name] = draw_maps(stock, part, tuple(image.shape[2:]))
         else:
             maps = self._maps(points, tuple(image.shape[2:]))
             given["coords"] = maps if prev is None else torch.cat([prev, maps], dim=1)
@@ -259,14 +258,14 @@ class ClickNetwork:
         model = self.runner.model()
         crop = self.info.network_size(tuple(image.shape[2:]))
 
-        def cells(stride: int) -> tuple[int, int]:
-            return tuple(-(-side // stride) for side in crop)
+        def where(stride: int) -> tuple:
+            return crop, Grid(stride), tuple(-(-side // stride) for side in crop), True
 
         low = affinity = None
         if model.tfi is not None:
-            low = recycling.low(crop, Grid(hosts.LOW_STRIDE), cells(hosts.LOW_STRIDE))
+            low = recycling.low(*where(hosts.LOW_STRIDE))
         if model.sfi is not None:
-            affinity = recycling.affinity(crop, Grid(hosts.HIGH_STRIDE), cells(hosts.HIGH_STRIDE))
+            affinity = recycling.affinity(*where(hosts.HIGH_STRIDE))
         return low, affinity
 
     def _prepared(self, image: Tensor, recycling) -> tuple:
@@ -287,6 +286,14 @@ class ClickNetwork:
                 while len(kept) > KEPT_CROPS:
                     kept.popitem(last=False)
         return made
+
+
+def _on_focus_crop(features: Tensor, image: Tensor, boxes: Tensor) -> Tensor:
+    """Features of the coarse stage under the focus crop `image`, as the host aligns them."""
+    from torchvision.ops import roi_align
+
+    scale = features.shape[-1] / image.shape[-1]
+    return roi_align(features, boxes, features.shape[2:], scale, aligned=True)
 
 
 def check_logits(engine: str, name: str, want: Tensor, got: Tensor) -> None:

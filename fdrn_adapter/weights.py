@@ -1,0 +1,39 @@
+"""Whether weights changed, told cheaply enough to be asked at every click."""
+
+import itertools
+from collections.abc import Iterable
+from operator import attrgetter
+
+from torch import Tensor, nn
+
+_version = attrgetter("_version")
+
+
+class Weights:
+    """The parameters and buffers of some modules, watched.
+
+    Args:
+        modules: not their submodules.
+    """
+
+    def __init__(self, modules: Iterable[nn.Module]):
+        # The modules' own dictionaries: assignments of new parameters are seen as well.
+        self._places = [
+            place for module in modules for place in (module._parameters, module._buffers) if place
+        ]
+        self._is_tensor = [value is not None for value in self._values()]
+
+    def _values(self) -> list[Tensor | None]:
+        return list(itertools.chain.from_iterable(map(dict.values, self._places)))
+
+    def state(self) -> tuple:
+        """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
+        values = self._values()
+        ids = list(map(id, values))
+        tensors = list(itertools.compress(values, self._is_tensor))
+        try:
+            writes = list(map(_version, tensors))
+        except (AttributeError, RuntimeError):  # one is gone, or was made in inference mode
+            writes = [getattr(t, "_version", 0) if t is not None and not t.is_inference() else 0
+                      for t in tensors]
+        return tensors[0].data_ptr() if tensors else 0, ids, writes
