@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fdrn_adapter import engines
+from fdrn_adapter import engines, lean_focalclick
 from fdrn_adapter.engines import AcceleratedModel
 from fdrn_adapter.feature_cache import FeatureCache, cache_of, content_key, encode_cached
-from fdrn_adapter.features import ImageFeatures
+from fdrn_adapter.features import ImageFeatures, recycle
 from fdrn_adapter.hosts import HostInfo
-from fdrn_adapter.zooming import lean_predictor_class, lean_zoom_class
+from fdrn_adapter.zooming import LeanPredictorMixin, LeanZoomMixin, lean_class
 
 
 class RecyclingMixin:
@@ -95,7 +95,12 @@ class RecyclingMixin:
         if self.mirrors:
             last = self.original_image.shape[3] - 1
             rois.append((rmin, rmax, last - cmax, last - cmin))
-        with self.net.recycling(self.image_features(), rois):
+        features = self.image_features()
+        if self._given is None:  # found by the weights they were made with: nothing to check
+            using = self.net._using(recycle(features, rois))
+        else:
+            using = self.net.recycling(features, rois)
+        with using:
             return super()._get_prediction(image_nd, clicks_lists, is_image_changed)
 
 
@@ -150,23 +155,30 @@ def stock_predictor(
             does so for the global crop and refines the image's own side alone.
         feature_cache, engine: see `recycling_predictor_for`.
     """
-    transforms = importlib.import_module(f"{info.package}.inference.transforms")
-    zoom_class = transforms.ZoomIn if info.refines else lean_zoom_class(transforms.ZoomIn)
+    stock_zoom = importlib.import_module(f"{info.package}.inference.transforms").ZoomIn
+    name = "focalclick.FocalPredictor" if info.refines else "base.BasePredictor"
+    module, _, class_name = f"{info.package}.inference.predictors.{name}".rpartition(".")
+    base, zoom_class = _lean(getattr(importlib.import_module(module), class_name), stock_zoom, info)
     zoom_in = zoom_class(
         **({} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)})
     )
+    options: dict[str, Any] = {"zoom_in": zoom_in, "with_flip": flip}
     if info.refines:
-        name = "inference.predictors.focalclick.FocalPredictor"
-        options = {"infer_size": info.fdrn_crop if crop is None else crop}
-    else:
-        name, options = "inference.predictors.base.BasePredictor", {}
-    module, _, class_name = f"{info.package}.{name}".rpartition(".")
-    base = getattr(importlib.import_module(module), class_name)
-    if not info.refines:
-        base = lean_predictor_class(base)
-    options.update(zoom_in=zoom_in, with_flip=flip)
+        options["infer_size"] = info.fdrn_crop if crop is None else crop
     if getattr(model, "is_fdrn", False):
         return recycling_predictor_for(
             base, model, device, engine, feature_cache=feature_cache, **options
         )
     return base(engines.accelerate(model, engine), torch.device(device), **options)
+
+
+def _lean(base: type, zoom_in: type, info: HostInfo) -> tuple[type, type]:
+    """Lean subclasses of a stock predictor and its zoom-in, where theirs are known."""
+    if not info.refines:
+        return lean_class(base, LeanPredictorMixin), lean_class(zoom_in, LeanZoomMixin)
+    if not lean_focalclick.fits(base):
+        return base, zoom_in
+    return (
+        lean_class(base, lean_focalclick.LeanFocalMixin),
+        lean_class(zoom_in, lean_focalclick.LeanFocalZoomMixin),
+    )

@@ -16,7 +16,7 @@ from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.hosts import describe_host
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.predictor import stock_predictor
-from fdrn_adapter.zooming import extent, written, zero_outside
+from fdrn_adapter.zooming import NOWHERE, extent, written, zero_outside
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ class InteractiveSession:
         before = (self._image, self._history, self._now)
         known = {} if features is None else {"features": features}
         try:
-            self._predictor.set_input_image(rgb, **known)
+            with engines.beside(self._predictor.net):
+                self._predictor.set_input_image(rgb, **known)
         except BaseException:
             self._restore_image(*before)
             raise
@@ -231,7 +232,8 @@ class InteractiveSession:
         for click in clicks:
             coords = (self._integer(click.y), self._integer(click.x))
             clicker.add_click(stock.Click(is_positive=click.positive, coords=coords))
-        return self._predictor.get_prediction(clicker)
+        with engines.beside(self._predictor.net):
+            return self._predictor.get_prediction(clicker)
 
     def undo(self) -> np.ndarray:
         """Take the last click back; the mask is exactly what it was before. Returns the mask.
@@ -269,8 +271,10 @@ class InteractiveSession:
         self._require_image()
         for transform in self._predictor.transforms:
             transform.reset()
-        blank = torch.zeros_like(self._predictor.original_image[:, :1])
+        with engines.beside(self._predictor.net):
+            blank = torch.zeros_like(self._predictor.original_image[:, :1])
         self._predictor.prev_prediction = blank
+        zero_outside(self._predictor.zoom_in, NOWHERE)
         self._history, self._now = [], -1
         self._push((), None, 0)
 

@@ -17,13 +17,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 JOINED_PX = 2**19
+EVERYWHERE = (slice(None), slice(None))
+NOWHERE = (slice(0, 0), slice(0, 0))
 
 
 class LeanZoomMixin:
     """For a stock ZoomIn, whose parameters, state and rules stay in force."""
 
     # The region outside of which `_prev_probs`, if it is the array kept beside it, is zero.
-    _written: tuple[Any, tuple[slice, slice]] = (None, (slice(None), slice(None)))
+    _written: tuple[Any, tuple[slice, slice]] = (None, EVERYWHERE)
     # (B, 1, H, W), cut like the image and joined with its crop.
     prev_mask: Tensor | None = None
     # Whether the last `transform` cut anything out.
@@ -41,16 +43,17 @@ class LeanZoomMixin:
             if self.skip_clicks >= 0:
                 return self._joined(image_nd, self.prev_mask), clicks_lists
             found = (0, image_nd.shape[2] - 1, 0, image_nd.shape[3] - 1)
-        stock = self._stock
-        if (
-            self._object_roi is None
-            or not stock.check_object_roi(self._object_roi, clicks)
-            or stock.get_bbox_iou(found, self._object_roi) < self.recompute_thresh_iou
-        ):
+        if self._object_roi is None or not self._stays(found, clicks):
             self._object_roi, self.image_changed = found, True
         self.zoomed = True
         self._roi_image = self._cut(image_nd)
         return self._roi_image, [self._transform_clicks(clicks)]
+
+    def _stays(self, found: tuple, clicks: list) -> bool:
+        """Whether the region of the click before still serves."""
+        stock = self._stock
+        return stock.check_object_roi(self._object_roi, clicks) \
+            and stock.get_bbox_iou(found, self._object_roi) >= self.recompute_thresh_iou
 
     def _cut(self, image_nd: Tensor) -> Tensor:
         """The region of image and previous mask, resized."""
@@ -66,8 +69,7 @@ class LeanZoomMixin:
         cut = [self._stock.get_roi_image_nd(part, whole, self.target_size) for part in parts]
         return cut[0] if len(cut) == 1 else torch.cat(cut, dim=1)
 
-    @staticmethod
-    def _joined(image_nd: Tensor, mask: Tensor | None) -> Tensor:
+    def _joined(self, image_nd: Tensor, mask: Tensor | None) -> Tensor:
         return image_nd if mask is None else torch.cat([image_nd, mask], dim=1)
 
     def _object_box(self, clicks: list) -> tuple | None:
@@ -76,15 +78,13 @@ class LeanZoomMixin:
         if probs is None:
             return None
         rows, cols = written(self)
-        mask = probs[0, 0][rows, cols] > self.prob_thresh
-        by_row = mask.any(axis=1).nonzero()[0]
-        if not len(by_row):
+        found = bounds(probs[0, 0][rows, cols] > self.prob_thresh)
+        if found is None:
             return None
-        by_col = mask[by_row[0] : by_row[-1] + 1].any(axis=0).nonzero()[0]
         top, left = rows.start or 0, cols.start or 0
         points = [(int(c.coords[0]), int(c.coords[1])) for c in clicks if c.is_positive]
-        r = [top + int(by_row[0]), top + int(by_row[-1]), *(p[0] for p in points)]
-        c = [left + int(by_col[0]), left + int(by_col[-1]), *(p[1] for p in points)]
+        r = [top + found[0], top + found[1], *(p[0] for p in points)]
+        c = [left + found[2], left + found[3], *(p[1] for p in points)]
         box = self._stock.expand_bbox(
             (min(r), max(r), min(c), max(c)), self.expansion_ratio, self.min_crop_size
         )
@@ -117,18 +117,26 @@ def zero_outside(zoom_in: Any, where: tuple[slice, slice]) -> None:
 
 def written(zoom_in: Any) -> tuple[slice, slice]:
     """Rows and columns outside of which the last probability map is known to be zero."""
-    owner, where = getattr(zoom_in, "_written", (None, None))
-    if owner is None or owner is not zoom_in._prev_probs:
-        return (slice(None), slice(None))
-    return where
+    owner, where = getattr(zoom_in, "_written", (None, EVERYWHERE))
+    return where if owner is zoom_in._prev_probs else EVERYWHERE
 
 
 def extent(prob: np.ndarray) -> tuple[slice, slice]:
     """The smallest rows and columns that hold all of a map (H, W) that is not zero."""
-    rows, cols = (prob.any(axis=axis).nonzero()[0] for axis in (1, 0))
-    if not len(rows):
-        return (slice(0, 0), slice(0, 0))
-    return (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1))
+    found = bounds(prob != 0)
+    if found is None:
+        return NOWHERE
+    return (slice(found[0], found[1] + 1), slice(found[2], found[3] + 1))
+
+
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """First and last row and column of a mask (H, W) bool, None where it is empty."""
+    import cv2
+
+    if not mask.size:
+        return None
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask).view(np.uint8))
+    return (y, y + height - 1, x, x + width - 1) if width else None
 
 
 class LeanPredictorMixin:
@@ -156,13 +164,7 @@ class LeanPredictorMixin:
 
 
 @functools.cache
-def lean_zoom_class(stock: type) -> type:
-    """A subclass of a stock ZoomIn that works on the region in use only."""
+def lean_class(stock: type, mixin: type) -> type:
+    """A lean subclass of a stock predictor or transform."""
     module = importlib.import_module(stock.__module__)
-    return type(f"Lean{stock.__name__}", (LeanZoomMixin, stock), {"_stock": module})
-
-
-@functools.cache
-def lean_predictor_class(base: type) -> type:
-    """A subclass of a stock BasePredictor, for a lean zoom-in."""
-    return type(f"Lean{base.__name__}", (LeanPredictorMixin, base), {})
+    return type(f"Lean{stock.__name__}", (mixin, stock), {"_stock": module})
