@@ -11,6 +11,7 @@ import numpy as np
 from torch import nn
 
 from fdrn_adapter import engines, speed
+from fdrn_adapter.evaluation.speed_runs import ellipse
 from fdrn_adapter.named_networks import announced
 from fdrn_adapter.session import InteractiveSession
 
@@ -19,6 +20,7 @@ IMAGE = (321, 481)  # rows, columns
 CLICKS = ((0.5, 0.5, True), (0.42, 0.55, True), (0.1, 0.1, False), (0.55, 0.45, True))
 
 Part = tuple[str, float, float]  # name, ms, share of the click
+ROIS = {True: "new roi", False: "same roi"}  # at every click, or kept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,28 +59,46 @@ def main_profile(models: list[str], args: argparse.Namespace) -> int:
             named = announced(name, args.codebase)
             model, crop = named.model, named.crop
             engine = engines.resolve(args.engine or "auto", model)
-            for title, rows in (
-                ("eager torch, by hooks", profile(model, crop, "eager")),
-                *([(engine, profile(model, crop, engine))] if engine != "eager" else []),
-            ):
+            for kind in dict.fromkeys(("eager", engine)):
+                title = "eager torch, by hooks" if kind == "eager" else kind
                 print(f"\n{name}, {title}; {speed.Machine.here()}; median of {REPEATS}")
-                for part, ms, share in rows:
-                    print(f"  {part:32s} {ms:8.1f} ms {100 * share:5.1f}%")
+                print(_table({
+                    label: profile(model, crop, kind, new_roi) for new_roi, label in ROIS.items()
+                    if not new_roi or getattr(model, "with_prev_mask", False)
+                }))
     return 0
 
 
-def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") -> list[Part]:
+def _table(columns: dict[str, list[Part]]) -> str:
+    """The parts of a click in one column of times and shares for each kind of click."""
+    names = dict.fromkeys(name for rows in columns.values() for name, *_ in rows)
+    found = {label: {name: rest for name, *rest in rows} for label, rows in columns.items()}
+    lines = [" " * 36 + "".join(f"{label:>18s}" for label in columns)]
+    for name in sorted(names, key=lambda n: _PRINTED.index(n)):
+        cells = [found[label].get(name, (0.0, 0.0)) for label in columns]
+        lines.append(f"  {name:34s}" + "".join(
+            f"{ms:8.1f} ms {100 * share:5.1f}%" for ms, share in cells))
+    return "\n".join(lines)
+
+
+def profile(
+    model: nn.Module, crop: int | None = None, engine: str = "eager", new_roi: bool = False
+) -> list[Part]:
     """Parts of a click of a session: (name, median ms, share of the whole click).
 
     In "eager" the network's parts are timed by hooks. Engines fuse layers across parts, so there
     the network is one row; what surrounds it is timed in the same way. Parts that lie within
-    another are indented. The bare network is what turns crop, previous mask, clicks and recycled
-    features into logits, ROI Align and click maps included; the last row is all the rest.
+    another are indented. The bare network is the call of the network (and of its `refine`), which
+    turns crop, previous mask, clicks and recycled features into logits, with ROI Align and click
+    maps, and in an engine with a look at whether weights changed; the last row is all the rest.
 
     Args:
         model: FDRN model or stock network, in eval mode.
         crop: as for `InteractiveSession`.
         engine: see `fdrn_adapter.engines`.
+        new_roi: let every click start from a mask of its own, so that the zoom-in looks elsewhere
+            each time, as FocalClick's does; else clicks follow each other, and networks with random
+            weights keep the roi. Needs a network with previous mask.
     """
     session = InteractiveSession(model, engine=engine, crop=crop)
     generator = np.random.default_rng(0)
@@ -88,7 +108,9 @@ def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") ->
     with _timers(session) as times:
         for turn in range(-2, REPEATS):
             session.reset_object()
-            for y, x, positive in CLICKS:
+            for i, (y, x, positive) in enumerate(CLICKS):
+                if new_roi:
+                    session.set_mask(ellipse(IMAGE, 0.02 * i + 0.005 * (turn % 3)))
                 times.clear()
                 start = time.perf_counter()
                 session.add_click(int(x * IMAGE[1]), int(y * IMAGE[0]), positive)
@@ -99,8 +121,11 @@ def profile(model: nn.Module, crop: int | None = None, engine: str = "eager") ->
     median = {n: 1000 * float(np.median([r.get(n, 0.0) for r in rounds])) for n in names}
     surroundings = median["click"] - median["bare network"]
     rows = [(_LABEL.get(n, n), median[n], median[n] / median["click"]) for n in names]
-    rows.append(("what the session adds", surroundings, surroundings / median["click"]))
+    rows.append((_SURROUNDINGS, surroundings, surroundings / median["click"]))
     return rows
+
+
+_SURROUNDINGS = "what the session adds"
 
 
 _ORDER = [
@@ -113,6 +138,7 @@ _LABEL = {
 } | {"SFI": "      SFI (in stage 3)", "TFI": "      TFI", "click": "click, in all",
      "network": "network, as the predictor calls it", "bare network": "  bare network",
      "preprocess": "preprocess (zoom-in, flip)", "postprocess": "postprocess (paste)"}
+_PRINTED = [*(_LABEL.get(name, name) for name in _ORDER), _SURROUNDINGS]
 
 
 @contextlib.contextmanager
@@ -148,9 +174,8 @@ def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
             for part in module:
                 around(part, "forward", label)
     else:
-        runner = engines.runner_of(session.model, session.engine)
-        around(runner, "click", "bare network")
-        around(runner, "refine", "bare network")
+        around(predictor.net, "_click", "bare network")
+        around(predictor.net, "refine", "bare network")
     from fdrn_adapter.features import Recycling
 
     methods = {name: getattr(Recycling, name) for name in ("low", "affinity")}

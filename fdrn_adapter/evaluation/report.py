@@ -76,6 +76,9 @@ def _columns(run: Run) -> list[tuple[str, Callable[[Run], str]]]:
           (run.get("total_ms", {}) if run.get("dataset", "-") == "-" else ())),
         ("p95 ms", of("click_p95_ms", digits=1)),
         ("first click ms", of("first_click_ms", digits=1)),
+        ("session click ms", of("session", "click_ms", 1)),
+        ("on a new roi ms", of("session", "new_roi_ms", 1)),
+        ("session total@20 ms", of("session", "total_20_ms", 0)),
         ("peak MB", of("peak_memory_mb", digits=0)),
     ]
 
@@ -203,7 +206,8 @@ def _markdown_tables(results: dict[str, Any]) -> list[str]:
     parts.append(
         "NoC: mean clicks to that IoU, 20 where it is never reached; >=20: samples that need 20 or "
         "more; SPC: seconds per click as the stock script counts them, with data loading and click "
-        "simulation; encode, click: median time of the method alone."
+        "simulation; encode, click: median time of the method alone; session: what a caller waits "
+        "for, zoom-in and resizing included (of a network on a new roi each time in the total)."
     )
     notes = _notes(results)
     return parts + (["\n".join(f"- {n.removeprefix('* ')}" if not n.startswith("*") else

@@ -97,6 +97,10 @@ class NetworkSegmenter:
     def start_object(self) -> None:
         self._session.reset_object()
 
+    def set_mask(self, mask: np.ndarray) -> None:
+        """Start on an object from a mask, (H, W); see `InteractiveSession.set_mask`."""
+        self._session.set_mask(mask)
+
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         self._session.add_click(x, y, positive)
         return self._session.prob

@@ -1,5 +1,6 @@
 """`--protocol speed`: encode and click times at the paper's sizes, of any models, in one run."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from fdrn_adapter.speed import timed
 from fdrn_adapter.timing_subjects import PAPER_INPUT, Subject, candidates_of
 
 SESSION = "session"
+MEASURED = ("encode_ms", "click_ms", "click_p95_ms", "first_click_ms")  # of every run
 RITM_CROP, FOCALCLICK_CROP = (400, 400), (256, 256)  # of stock networks (Sec. 4.2)
 
 # On the bright ellipse of `picture()`, off it, near its border; relative x, y, positive.
@@ -28,16 +30,18 @@ _CLICKS = (
 
 @dataclass
 class SessionTimes:
-    """What one round of a session took: set the image, then five clicks.
+    """What one round of a session took: set the image, then five clicks, then five on new rois.
 
     Attributes:
         encode_ms, first_ms: one for each round.
         click_ms: of all clicks.
+        new_roi_ms: of clicks whose zoom-in looks elsewhere than the one before; of networks only.
     """
 
     encode_ms: list[float] = field(default_factory=list)
     first_ms: list[float] = field(default_factory=list)
     click_ms: list[float] = field(default_factory=list)
+    new_roi_ms: list[float] = field(default_factory=list)
 
 
 def speed_runs(
@@ -48,7 +52,9 @@ def speed_runs(
 
     Of a network, encode_ms is F1 on 481x321 pixels and click_ms a forward pass on a crop
     of the zoo's size that is cut already; `session` is what a caller of `InteractiveSession` waits
-    for on the same image, with zoom-in, resizing and what else belongs to a click. Of
+    for on the same image, with zoom-in, resizing and what else belongs to a click. Where
+    masks stay the same, as those of random weights do, the zoom-in stays, too, and with it what
+    belongs to a roi; so there are clicks that start from given masks, each at another place. Of
     other methods the session's times are all there is ("measured": "session").
 
     Args:
@@ -93,9 +99,15 @@ def picture(size: tuple[int, int]) -> np.ndarray:
     rows, cols = size
     rng = np.random.default_rng(0)
     y, x = np.arange(rows)[:, None] / rows - 0.48, np.arange(cols)[None] / cols - 0.42
-    ellipse = (y / 0.3) ** 2 + (x / 0.22) ** 2 < 1
     image = 60 + 30 * np.sin(20 * x + 9 * y)[..., None] + rng.normal(0, 12, (rows, cols, 3))
-    return np.clip(image + 110 * ellipse[..., None], 0, 255).astype(np.uint8)
+    return np.clip(image + 110 * ellipse(size)[..., None], 0, 255).astype(np.uint8)
+
+
+def ellipse(size: tuple[int, int], moved: float = 0.0) -> np.ndarray:
+    """The object of `picture`, (H, W) bool, moved to the right by a share of the image."""
+    rows, cols = size
+    y, x = np.arange(rows)[:, None] / rows - 0.48, np.arange(cols)[None] / cols - 0.42
+    return (y / 0.3) ** 2 + ((x - moved) / 0.22) ** 2 < 1
 
 
 def _session_round(
@@ -104,16 +116,24 @@ def _session_round(
     """One candidate of `speed.measure`, which keeps its own, finer times after the warm-up."""
     rows, cols = image.shape[:2]
     clicks = [(int(x * cols), int(y * rows), positive) for x, y, positive in _CLICKS]
-    segmenter, turns = built.segmenter, iter(range(10**9))
+    segmenter, turns = built.segmenter, itertools.count()
+    zooms = is_network(built) and bool(getattr(built.model, "with_prev_mask", False))
+    places = itertools.cycle(np.linspace(0, 0.1, 7))
+
+    def on_another_roi(click: tuple) -> float:
+        segmenter.set_mask(ellipse((rows, cols), next(places)))
+        return timed(lambda: segmenter.add_click(*click))[1]
 
     def run() -> None:
         with torch.inference_mode(False):  # BRS needs gradients
             _, encode_ms = timed(lambda: segmenter.set_image(image))
             clicks_ms = [timed(lambda c=click: segmenter.add_click(*c))[1] for click in clicks]
+            new_roi_ms = [on_another_roi(click) for click in clicks] if zooms else []
         if next(turns) >= warmup:
             times.encode_ms.append(encode_ms)
             times.first_ms.append(encode_ms + clicks_ms[0])
             times.click_ms.extend(clicks_ms)
+            times.new_roi_ms.extend(new_roi_ms)
 
     return run
 
@@ -133,13 +153,19 @@ def _run(
         "click_p95_ms": float(np.percentile(session.click_ms, 95)),
         "first_click_ms": float(np.median(session.first_ms)),
     }
+    usual = click
+    if session.new_roi_ms:
+        waited["new_roi_ms"] = usual = float(np.median(session.new_roi_ms))
+    waited["total_20_ms"] = speed.total_ms(encode, usual, 20)
     run = {
         "model": name, "dataset": "-", "protocol": "speed", **described(built), **head,
         "n_samples": 0, "image_size": list(PAPER_INPUT), "repeats": measured.repeats,
         "measured": "network" if timings else SESSION, SESSION: waited,
     }
     if not timings:
-        return _without_none({**run, **waited, **equations(encode, click)})
+        return _without_none({
+            **run, **{key: waited[key] for key in MEASURED}, **equations(encode, click)
+        })
     run["crop_size"] = list(crop_size_of(built))
     run["timings"] = {what: timing.summary() for what, timing in timings.items()}
     click_ms = timings["click"].median_ms
