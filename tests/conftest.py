@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import signal
 import warnings
 
 import pytest
@@ -12,6 +13,10 @@ warnings.filterwarnings("ignore", message="torch.meshgrid")
 # One thread: the networks here are small, and on two busy cores OpenMP's waiting threads cost ten
 # times what they bring.
 torch.set_num_threads(1)
+
+# Background shells ignore Ctrl-C, and programs started from here would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Sessions run the networks as they are, unless a test asks for an engine: engines compile, which
 # takes seconds per network, and differ in the last bits.
