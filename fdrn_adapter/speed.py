@@ -13,6 +13,9 @@ import torch
 
 REPEATS = 9  # rounds by default: a median of fewer says little
 WARMUP = 2
+# Between candidates: the threads of one's runtime (OpenMP's, ONNX Runtime's) wait for more work
+# actively for some milliseconds, on the cores of the next one.
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def measure(
     with torch.inference_mode():
         for turn in range(-warmup, repeats):
             for name, run in candidates.items():
+                time.sleep(PAUSE_S)
                 start = time.perf_counter()
                 run()
                 _wait_for_devices()

@@ -21,7 +21,11 @@ class Weights:
         self._places = [
             place for module in modules for place in (module._parameters, module._buffers) if place
         ]
-        self._is_tensor = [value is not None for value in self._values()]
+        # Counters of batch norms do not enter any output.
+        self._counts = [
+            value is not None and name != "num_batches_tracked"
+            for place in self._places for name, value in place.items()
+        ]
 
     def _values(self) -> list[Tensor | None]:
         return list(itertools.chain.from_iterable(map(dict.values, self._places)))
@@ -30,7 +34,7 @@ class Weights:
         """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`)."""
         values = self._values()
         ids = list(map(id, values))
-        tensors = list(itertools.compress(values, self._is_tensor))
+        tensors = list(itertools.compress(values, self._counts))
         try:
             writes = list(map(_version, tensors))
         except (AttributeError, RuntimeError):  # one is gone, or was made in inference mode

@@ -70,12 +70,13 @@ class ClickStem(nn.Module):
         self.conv2_weight = backbone.conv2.weight.double() * scale.view(-1, 1, 1, 1)
         self.conv2_shift = shift
         kernels = self._compose()
-        self.register_buffer("kernels", kernels.float(), persistent=False)
         self.register_buffer("base", self._base(), persistent=False)
         self._make_mask_kernels(kernels)
         widths = [branch.conv1.out_channels for branch in branches]
-        self.split_kernels = [k.contiguous() for k in self.kernels.split(widths, dim=3)]
-        self.phases = [self._by_phase(k[1, 1]) for k in self.split_kernels]
+        self.tables = [
+            [[self._by_phase(case) for case in row] for row in part]
+            for part in kernels.float().split(widths, dim=3)
+        ]
 
     # -- composing -----------------------------------------------------------------------------
 
@@ -118,11 +119,11 @@ class ClickStem(nn.Module):
         return out + self.conv2_shift.float().view(1, -1, 1, 1)
 
     def _by_phase(self, kernel: Tensor) -> Tensor:
-        """(16, channels, 9 * 64): positions of a kernel (64, channels, w, w), grouped by phase."""
+        """(16 * channels, 9 * 64): a kernel (64, channels, w, w) from 4x4 pixels to 3x3 cells."""
         side = 3 * STRIDE
         grid = F.pad(kernel, (0, side - self.window) * 2)
         grid = grid.unflatten(3, (3, STRIDE)).unflatten(2, (3, STRIDE))  # (64, c, k, p, k, p)
-        return grid.permute(3, 5, 1, 2, 4, 0).flatten(0, 1).flatten(2).contiguous()
+        return grid.permute(3, 5, 1, 2, 4, 0).flatten(0, 2).flatten(1).contiguous()
 
     def _make_mask_kernels(self, kernels: Tensor) -> None:
         """Kernels on (m, max(m - t_1, 0), ...) and the knots t."""
@@ -194,33 +195,28 @@ class ClickStem(nn.Module):
         rows, cols = (side // STRIDE for side in self.size)
         # Cells beyond the border are there to be written to, and cut off.
         cells = torch.zeros(len(points), (rows + 6) * (cols + 6), pre.shape[1])
-        for branch, kernels, by_phase in zip(
-            self.branches, self.split_kernels, self.phases, strict=True
-        ):
+        for branch, tables in zip(self.branches, self.tables, strict=True):
             for b in range(len(points)):
                 mask = None if prev_mask is None else prev_mask[b, 0].numpy()
                 pixels = self._disk_pixels(of[branch.clicks][b].numpy(), mask)
                 if pixels is not None:
                     y, x, maps = pixels
-                    self._scatter(cells[b], y, x, self._change(branch, maps), kernels, by_phase)
+                    self._scatter(cells[b], y, x, self._change(branch, maps), tables)
         cells = cells.view(len(points), rows + 6, cols + 6, -1)[:, 3:-3, 3:-3]
         return pre + cells.permute(0, 3, 1, 2)
 
     def _disk_pixels(self, points: np.ndarray, mask: np.ndarray | None) -> tuple | None:
         """Rows and columns (n,) inside of disks and the maps there (n, 2 or 3), or None."""
-        drawn = np.zeros((2, *self.size), np.float32)
-        places = []
+        drawn = np.zeros((2, *self.size), bool)
         for i, (row, col, _) in enumerate(points.astype(np.float32)):
-            if max(row, col) < 0:
-                continue
-            for (ys, xs), disk in disk_at(row, col, self.radius_px, 1.0, self.size):
-                drawn[int(i >= len(points) // 2), ys, xs][disk] = 1
-                y, x = disk.nonzero()
-                places.append((y + ys.start) * self.size[1] + x + xs.start)
-        if not places:
+            if max(row, col) >= 0:
+                for where, disk in disk_at(row, col, self.radius_px, 1.0, self.size):
+                    drawn[int(i >= len(points) // 2)][where] |= disk
+        places = np.flatnonzero(drawn[0] | drawn[1])
+        if not len(places):
             return None
-        y, x = np.divmod(np.unique(np.concatenate(places)), self.size[1])
-        maps = [drawn[0, y, x], drawn[1, y, x]]
+        y, x = np.divmod(places, self.size[1])
+        maps = [part.reshape(-1)[places].astype(np.float32) for part in drawn]
         if mask is not None:
             maps.insert(0, mask[y, x])
         return torch.from_numpy(y), torch.from_numpy(x), torch.from_numpy(np.stack(maps, axis=1))
@@ -234,40 +230,35 @@ class ClickStem(nn.Module):
         return _activate(maps @ weight + bias, branch.slope) \
             - _activate(without @ weight + bias, branch.slope)
 
-    def _scatter(self, cells, y, x, change, kernels, by_phase) -> None:
-        """Add what pixels (n, 16) give to the cells around them, (all cells, 64).
+    def _scatter(self, cells: Tensor, y: Tensor, x: Tensor, change: Tensor, tables: list) -> None:
+        """Add what pixels (n, channels) give to the cells around them, (all cells, 64).
 
         Pixel y is under the kernel of the cells u // 4 - k, k = 0, 1, 2, with u = y + reach, at its
-        row u % 4 + 4 k: 16 phases of pixels, for each a product with nine kernel positions.
+        row u % 4 + 4 k. So each square of 4x4 pixels gives to 3x3 cells: one product for all.
         """
-        u, v = y + self.reach, x + self.reach
-        phase = (u % STRIDE) * STRIDE + v % STRIDE
-        order = phase.argsort()
-        counts = phase.bincount(minlength=STRIDE**2)
-        rank = torch.arange(len(order)) - (counts.cumsum(0) - counts)[phase[order]]
-        padded = change.new_zeros(STRIDE**2, int(counts.max()), change.shape[1])
-        padded[phase[order], rank] = change[order]
-        given = torch.bmm(padded, by_phase).unflatten(2, (9, -1))  # (16, most, 9, 64)
         rows, cols = (side // STRIDE for side in self.size)
+        u, v = y + self.reach, x + self.reach
+        across = cols + 3  # squares in a row of them
+        squares, which = torch.unique((u // STRIDE) * across + v // STRIDE, return_inverse=True)
+        pixels = change.new_zeros(len(squares), STRIDE**2, change.shape[1])
+        pixels[which, (u % STRIDE) * STRIDE + v % STRIDE] = change
+        pixels = pixels.flatten(1)
+        given = (pixels @ tables[1][1]).unflatten(1, (9, -1))  # (squares, 9, 64)
         k = torch.arange(9)
-        i = (u // STRIDE)[order, None] - k // 3  # (n, 9)
-        j = (v // STRIDE)[order, None] - k % 3
-        at_border = (i == 0) | (i == rows - 1) | (j == 0) | (j == cols - 1)
-        if at_border.any():
-            n, which = at_border.nonzero(as_tuple=True)
-            bi, bj = i[n, which], j[n, which]
-            oy, ox = u[order][n] - STRIDE * bi, v[order][n] - STRIDE * bj
-            cases = [
-                torch.where(cell == 0, 0, torch.where(cell == last, 2, 1))
-                for cell, last in ((bi, rows - 1), (bj, cols - 1))
-            ]
-            inside = (oy < self.window) & (ox < self.window)
-            own = kernels[cases[0], cases[1], :, :, oy.clamp(max=self.window - 1),
-                          ox.clamp(max=self.window - 1)] * inside[:, None, None]  # (m, 64, 16)
-            given[phase[order][n], rank[n], which] = (own @ change[order][n][..., None])[..., 0]
-        index = torch.zeros(given.shape[:3], dtype=torch.long)  # padding goes beyond the border
-        index[phase[order], rank] = (i + 3) * (cols + 6) + j + 3
-        cells.index_add_(0, index.flatten(), given.flatten(0, 2))
+        i = (squares // across)[:, None] - k // 3  # (squares, 9)
+        j = (squares % across)[:, None] - k % 3
+        row_case, col_case = (
+            1 - (cell == 0).long() + (cell == last).long()
+            for cell, last in ((i, rows - 1), (j, cols - 1))
+        )
+        case = 3 * row_case + col_case
+        for other in set(case.flatten().tolist()) - {4}:
+            here = case == other
+            some = here.any(dim=1)
+            own = (pixels[some] @ tables[other // 3][other % 3]).unflatten(1, (9, -1))
+            given[here] = own[here[some]]
+        index = (i + 3) * (cols + 6) + j + 3  # beyond the border, too
+        cells.index_add_(0, index.flatten(), given.flatten(0, 1))
 
 
 def _inside(kernel: Tensor, row: int, col: int, before: int, after: int) -> Tensor:
