@@ -19,14 +19,15 @@ from torch.nn import functional as F
 
 from fdrn_adapter.zooming import (
     EVERYWHERE,
+    Box,
     LeanZoomMixin,
     bounds,
+    box_of,
     lean_class,
     written,
     zero_outside,
 )
 
-Box = tuple[int, int, int, int]  # rows first, first beyond; columns likewise
 THRESHOLD = 0.49  # of the stock code, for logits of the coarse stage and probabilities alike
 SIGMOID_OF_THRESHOLD = 1 / (1 + math.exp(-THRESHOLD))
 FEW_PX = 10  # of a mask; below that the stock code takes the whole image
@@ -246,12 +247,6 @@ def _extent(mask: np.ndarray, box: Box) -> Box:
 
 
 # -- boxes and maps ----------------------------------------------------------------------------
-
-
-def box_of(where: tuple[slice, slice], size: tuple[int, int]) -> Box:
-    """Slices of rows and columns as numbers."""
-    (y1, y2, _), (x1, x2, _) = (s.indices(n) for s, n in zip(where, size, strict=True))
-    return (y1, y2, x1, x2)
 
 
 def union(a: Box, b: Box) -> Box:

@@ -16,7 +16,7 @@ from fdrn_adapter.features import ImageFeatures
 from fdrn_adapter.hosts import describe_host
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.predictor import stock_predictor
-from fdrn_adapter.zooming import NOWHERE, extent, written, zero_outside
+from fdrn_adapter.zooming import NOWHERE, box_of, extent, written, zero_outside
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class InteractiveSession:
         before = (self._image, self._history, self._now)
         known = {} if features is None else {"features": features}
         try:
-            with engines.beside(self._predictor.net):
+            with engines.beside(self._predictor.net, rgb.shape[0] * rgb.shape[1]):
                 self._predictor.set_input_image(rgb, **known)
         except BaseException:
             self._restore_image(*before)
@@ -232,8 +232,16 @@ class InteractiveSession:
         for click in clicks:
             coords = (self._integer(click.y), self._integer(click.x))
             clicker.add_click(stock.Click(is_positive=click.positive, coords=coords))
-        with engines.beside(self._predictor.net):
+        with engines.beside(self._predictor.net, self._pixels_in_use()):
             return self._predictor.get_prediction(clicker)
+
+    def _pixels_in_use(self) -> int:
+        """About how many the next click works on: the object's surroundings, or all without one."""
+        rows, cols = self._image.shape[:2]
+        if self._state.prob is None:
+            return rows * cols
+        y1, y2, x1, x2 = box_of(self._state.region, (rows, cols))
+        return (y2 - y1) * (x2 - x1)
 
     def undo(self) -> np.ndarray:
         """Take the last click back; the mask is exactly what it was before. Returns the mask.
@@ -271,7 +279,7 @@ class InteractiveSession:
         self._require_image()
         for transform in self._predictor.transforms:
             transform.reset()
-        with engines.beside(self._predictor.net):
+        with engines.beside(self._predictor.net, self._image.shape[0] * self._image.shape[1]):
             blank = torch.zeros_like(self._predictor.original_image[:, :1])
         self._predictor.prev_prediction = blank
         zero_outside(self._predictor.zoom_in, NOWHERE)

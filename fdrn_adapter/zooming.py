@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+Box = tuple[int, int, int, int]  # first row, first row beyond; columns likewise
+
 JOINED_PX = 2**19
 EVERYWHERE = (slice(None), slice(None))
 NOWHERE = (slice(0, 0), slice(0, 0))
@@ -119,6 +121,12 @@ def written(zoom_in: Any) -> tuple[slice, slice]:
     """Rows and columns outside of which the last probability map is known to be zero."""
     owner, where = getattr(zoom_in, "_written", (None, EVERYWHERE))
     return where if owner is zoom_in._prev_probs else EVERYWHERE
+
+
+def box_of(where: tuple[slice, slice], size: tuple[int, int]) -> Box:
+    """Slices of rows and columns as numbers."""
+    (y1, y2, _), (x1, x2, _) = (s.indices(n) for s, n in zip(where, size, strict=True))
+    return (y1, y2, x1, x2)
 
 
 def extent(prob: np.ndarray) -> tuple[slice, slice]:

@@ -315,3 +315,17 @@ def test_call_order_and_options(model):
         fdrn_adapter.InteractiveSession(random_fdrn().train())
     with pytest.raises(fdrn_adapter.UnsupportedHostError):
         fdrn_adapter.InteractiveSession(torch.nn.Conv2d(3, 3, 1).eval())
+
+
+def test_a_click_knows_how_much_of_the_image_it_works_on():
+    session = fdrn_adapter.InteractiveSession(fdrn_adapter.wrap(taught_host("tiny")), crop=96)
+    image = picture()
+    session.set_image(image)
+    everything = image.shape[0] * image.shape[1]
+    assert session._pixels_in_use() == everything  # the first click looks at all of it
+    mask = np.zeros(image.shape[:2], bool)
+    mask[50:90, 80:120] = True
+    session.set_mask(mask)
+    assert session._pixels_in_use() == 40 * 40
+    session.add_click(100, 70)
+    assert 40 * 40 < session._pixels_in_use() < everything

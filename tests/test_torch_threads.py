@@ -73,3 +73,5 @@ def test_engines_with_threads_of_their_own_ask_for_it(two_threads, engine, numbe
     net.engine = engine
     with engines.beside(net):
         assert torch.get_num_threads() == number
+    with engines.beside(net, engines.LARGE_PX):  # where torch has much to do
+        assert torch.get_num_threads() == 2

@@ -34,9 +34,8 @@ logger = logging.getLogger(__name__)
 ENGINES = ("eager", "torch", "onnxruntime", "openvino")
 # What each needs; `onnxruntime` and `openvino` are also the names of the extras.
 _PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
-
-
 VARIABLE = "FDRN_ENGINE"
+LARGE_PX = 2 * 2**20
 
 
 class EngineNotInstalledError(ValueError):
@@ -91,12 +90,17 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
     return engine
 
 
-def beside(net: Any) -> AbstractContextManager:
+def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
     """For all that is done with torch around calls of a network, whatever it runs in.
 
     Engines with threads of their own want torch to use one (`torch_threads`).
+
+    Args:
+        net: a network, in an engine or not.
+        pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
     """
-    return one_torch_thread() if getattr(net, "engine", None) in _PACKAGES else nullcontext()
+    own_threads = getattr(net, "engine", None) in _PACKAGES
+    return one_torch_thread() if own_threads and pixels < LARGE_PX else nullcontext()
 
 
 def _beside(method: Callable) -> Callable:
