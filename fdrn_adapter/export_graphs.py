@@ -36,7 +36,7 @@ class Decoder(nn.Module):
     Inputs: crop (1, 3, S, S) in [0, 1]; roi (4,), image_size (2,) and input_size (2,; what the
     encoder was given, rows and columns); prev_mask (1, 1, S, S) where the host takes one; points
     (1, 2N, 3); low, key, query (and context). Outputs: logits (1, 1, S, S), for FocalClick
-    also feature.
+    also feature, projected to the channels that `RefineStage` goes on with.
 
     ROI Align is separable: along each axis it averages samples of a linear interpolation, which is
     a product with a matrix (cells of the host x cells of the encoder) made of the roi's numbers.
