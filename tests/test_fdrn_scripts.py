@@ -118,6 +118,9 @@ def test_brs_is_refused_for_an_fdrn(root, pair):
     pytest.param("fixed288", marks=pytest.mark.slow),
 ])
 def test_evaluation_of_stock_and_identity_fdrn_agree(root, pair, mode):
+    if mode != "fixed96" and not os.environ.get("FDRN_GRABCUT_ROOT"):
+        pytest.skip("FDRN_GRABCUT_ROOT is not set, and of generated pictures a random network "
+                    "segments nothing in this mode")
     clicks = "5" if mode == "fixed96" else "20"
     common = ("--eval-mode", mode, "--n-clicks", clicks, "--iou-analysis", "--vis-preds")
     tables = [evaluate(root, pair, name, *common) for name in ("stock.pth", "fdrn.pth")]
