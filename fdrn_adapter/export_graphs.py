@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from fdrn_adapter import integration
 from fdrn_adapter.click_encoder import DecoupledClickMaps, split_current_click
 from fdrn_adapter.engines import graphs
+from fdrn_adapter.engines.refinement import on_focus_crop
 from fdrn_adapter.engines.rewrites import SeparableInterpolation
 from fdrn_adapter.hosts import HIGH_STRIDE, LOW_STRIDE, UnsupportedHostError
 from fdrn_adapter.roi import SHRINK, Grid
@@ -52,6 +53,7 @@ class Decoder(nn.Module):
             raise UnsupportedHostError(f"{model.info.name} has a structure that is not exported.")
         maps = getattr(model.host, model.info.click_maps)
         self.decoupled = isinstance(maps, DecoupledClickMaps)
+        self.union = maps.union if self.decoupled else None
         stock = maps.host_maps if self.decoupled else maps
         self.radius, self.scale = float(stock.norm_radius), float(stock.spatial_scale)
         self.disks = bool(stock.use_disks)
@@ -104,8 +106,7 @@ class Decoder(nn.Module):
         if not self.decoupled:
             return self._draw(points)
         current, history = (self._draw(part) for part in split_current_click(points))
-        union = torch.maximum if self.disks else torch.minimum
-        return torch.cat([union(current, history), current, history], dim=1)
+        return torch.cat([self.union(current, history), current, history], dim=1)
 
     def _draw(self, points: Tensor) -> Tensor:
         """(1, 2, S, S), as the stock DistMaps."""
@@ -135,10 +136,8 @@ class RefineStage(nn.Module):
         from torchvision.ops import roi_align
 
         side = int(crop.shape[-1])
-        ratio = side / int(feature.shape[-1])
         boxes = torch.cat([torch.zeros(1).to(box), box])[None]
-        size = [int(n) for n in feature.shape[2:]]
-        aligned = roi_align(feature, boxes, size, spatial_scale=1 / ratio, aligned=True)
+        aligned = on_focus_crop(feature, side, boxes)
         coarse = roi_align(logits, boxes, [side, side], spatial_scale=1.0, aligned=True)
         maps = draw(points, side, self.radius, self.scale, True)
         return self.refine(crop, maps, aligned, coarse)
@@ -166,6 +165,8 @@ def alignment_matrix(
     host: Grid, encoder: Grid, axis: int, n_out: int, n_in: Tensor | int,
 ) -> Tensor:
     """`roi.align` along one axis, (n_out, n_in): see `roi` for the frames that are chained.
+
+    What `roi.samplings` computes from numbers, in operations that can be traced.
 
     Args:
         first, last: of the roi, inclusive, image pixels.

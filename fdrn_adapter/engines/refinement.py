@@ -40,6 +40,14 @@ def projection(refiner: nn.Module) -> nn.Conv2d:
     return made.eval().requires_grad_(False)
 
 
+def on_focus_crop(features: Tensor, side: int, boxes: Tensor) -> Tensor:
+    """Features of the coarse stage under a focus crop of side x side, as the host aligns them."""
+    from torchvision.ops import roi_align
+
+    rows, cols = (int(n) for n in features.shape[2:])
+    return roi_align(features, boxes, [rows, cols], cols / side, aligned=True)
+
+
 class Refiner(nn.Module):
     """Stands in for the host's `refiner`, behind the projection and the two ROI Aligns.
 

@@ -14,6 +14,7 @@ from fdrn_adapter.click_encoder import DecoupledClickMaps, split_current_click
 from fdrn_adapter.engines import graphs, torch_threads
 from fdrn_adapter.engines.compilers import COMPILERS, Compiled
 from fdrn_adapter.engines.disks import draw_maps
+from fdrn_adapter.engines.refinement import on_focus_crop
 from fdrn_adapter.features import ImageFeatures, Recycling
 from fdrn_adapter.model import _recycled
 from fdrn_adapter.roi import Grid
@@ -124,7 +125,7 @@ class Runner:
         model, projection = self.model(), self._projection()
         if projection is not None and features.shape[1] != projection.out_channels:
             features = projection(features)
-        aligned = _on_focus_crop(features, image, boxes)
+        aligned = on_focus_crop(features, image.shape[-1], boxes)
         coarse = roi_align(logits, boxes, image.shape[2:], 1.0, aligned=True)
         maps = draw_maps(model.dist_maps_refine, points, tuple(image.shape[2:]))
         inputs = [image, maps, aligned, coarse]
@@ -151,7 +152,7 @@ class Runner:
         given = torch.rand(len(image), channels, *size)
         wanted = model.refine(image, points, given, logits, boxes)["instances_refined"]
         projected = given if projection is None else projection(given)
-        got = run(image, maps, _on_focus_crop(projected, image, boxes), coarse)[0]
+        got = run(image, maps, on_focus_crop(projected, image.shape[-1], boxes), coarse)[0]
         check_logits(self.engine, f"{self.info.name}, refinement", wanted, got)
 
 
@@ -286,14 +287,6 @@ class ClickNetwork:
                 while len(kept) > KEPT_CROPS:
                     kept.popitem(last=False)
         return made
-
-
-def _on_focus_crop(features: Tensor, image: Tensor, boxes: Tensor) -> Tensor:
-    """Features of the coarse stage under the focus crop `image`, as the host aligns them."""
-    from torchvision.ops import roi_align
-
-    scale = features.shape[-1] / image.shape[-1]
-    return roi_align(features, boxes, features.shape[2:], scale, aligned=True)
 
 
 def check_logits(engine: str, name: str, want: Tensor, got: Tensor) -> None:
