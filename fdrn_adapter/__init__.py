@@ -21,10 +21,10 @@ _HOME = {
     "ImageFeatures": "features",
     "InteractiveSession": "session",
     "UnsupportedHostError": "errors",
-    "load": "checkpoint",
-    "save": "checkpoint",
-    "unwrap": "wrapping",
-    "wrap": "wrapping",
+    "load": "model.checkpoint",
+    "save": "model.checkpoint",
+    "unwrap": "model.wrapping",
+    "wrap": "model.wrapping",
 }
 _SUBMODULES = ("codebase", "zoo")
 __all__ = sorted([*_HOME, *_SUBMODULES])

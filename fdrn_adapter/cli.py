@@ -12,23 +12,32 @@ INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 # name -> (module with add_arguments(parser) and main(args) -> exit code, one line of help)
 COMMANDS = {
     "demo": (
-        "fdrn_adapter.demo",
+        "fdrn_adapter.commands.demo",
         "stock RITM and FDRN side by side on a photograph: times, masks, plots",
     ),
-    "gallery": ("fdrn_adapter.gallery", "masks of trained networks on five photographs"),
+    "gallery": ("fdrn_adapter.commands.gallery", "masks of trained networks on five photographs"),
     "benchmark": (
-        "fdrn_adapter.benchmark",
+        "fdrn_adapter.commands.benchmark",
         "accuracy and time of FDRNs, stock networks and other methods on evaluation data",
     ),
     "complexity": (
-        "fdrn_adapter.complexity",
+        "fdrn_adapter.commands.complexity",
         "parameters and multiply-adds beside the paper's Table 2",
     ),
-    "export": ("fdrn_adapter.export", "write an FDRN as ONNX files, with a program that uses them"),
-    "profile": ("fdrn_adapter.profile", "where the time of a click goes, and what it grows with"),
-    "zoo": ("fdrn_adapter.zoo", "list the variants that can be built by name"),
+    "export": (
+        "fdrn_adapter.commands.export",
+        "write an FDRN as ONNX files, with a program that uses them",
+    ),
+    "profile": (
+        "fdrn_adapter.commands.profile",
+        "where the time of a click goes, and what it grows with",
+    ),
+    "zoo": ("fdrn_adapter.commands.zoo", "list the variants that can be built by name"),
     "run": ("fdrn_adapter.launcher", "run a stock script of a checkout on current libraries"),
-    "doctor": ("fdrn_adapter.doctor", "show what a checkout needs patched, and whether it works"),
+    "doctor": (
+        "fdrn_adapter.commands.doctor",
+        "show what a checkout needs patched, and whether it works",
+    ),
 }
 # Errors in a user's script keep their traceback; `fdrn run` reports its own ones itself.
 REPORTS_ITSELF = ("run",)

@@ -1,5 +1,6 @@
-"""Whether weights changed, told cheaply enough to be asked at every click."""
+"""Weights: copied with all that hangs on them, and watched cheaply enough for every click."""
 
+import copy
 import itertools
 from collections.abc import Iterable
 from operator import attrgetter
@@ -41,3 +42,15 @@ class Weights:
             writes = [getattr(t, "_version", 0) if t is not None and not t.is_inference() else 0
                       for t in tensors]
         return tensors[0].data_ptr() if tensors else 0, ids, writes
+
+
+def copy_network(net: nn.Module) -> nn.Module:
+    """Deep copy that keeps what the stock code hangs on parameters.
+
+    `copy.deepcopy` of a Parameter drops its attributes, and with them the `lr_mult` that the stock
+    optimizer reads: a copy would silently train its backbone ten times faster than the original.
+    """
+    duplicate = copy.deepcopy(net)
+    for old, new in zip(net.parameters(), duplicate.parameters(), strict=True):
+        new.__dict__.update(old.__dict__)
+    return duplicate

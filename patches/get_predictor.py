@@ -29,7 +29,7 @@ def is_fdrn(net: Any) -> bool:
 
 def make_recycling_predictor(base_class: type, net: Any, device: Any, **kwargs: Any) -> Any:
     """The recycling version of a stock predictor class; imported when first needed."""
-    from fdrn_adapter.predictor import recycling_predictor_for
+    from fdrn_adapter.session.predictor import recycling_predictor_for
 
     return recycling_predictor_for(base_class, net, device, **kwargs)
 

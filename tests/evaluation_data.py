@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 from networks import as_array, make_object
 
-from fdrn_adapter import benchmark
-from fdrn_adapter.evaluation import segmenters
+from fdrn_adapter.commands import benchmark
+from fdrn_adapter.evaluation.methods import catalogue
 from fdrn_adapter.evaluation.protocols import Settings  # noqa: F401
 
 
@@ -64,4 +64,4 @@ def run(**given) -> dict:
     """The results of a benchmark, without the reports."""
     args = arguments(**given)
     with benchmark.all_threads(args.threads):
-        return benchmark.run(args, segmenters.parse_models(args.models))[0]
+        return benchmark.run(args, catalogue.parse_models(args.models))[0]

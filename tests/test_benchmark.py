@@ -9,9 +9,11 @@ from evaluation_data import arguments, grabcut, run, save, two_objects
 from stock import taught_host
 
 import fdrn_adapter
-from fdrn_adapter import benchmark, cli, zoo
-from fdrn_adapter.evaluation import protocols, results, runner, segmenters, speed_runs
-from fdrn_adapter.evaluation.segmenters import parse_models
+from fdrn_adapter import cli, zoo
+from fdrn_adapter.commands import benchmark
+from fdrn_adapter.evaluation import protocols, results, runner, speed_runs
+from fdrn_adapter.evaluation.methods import catalogue
+from fdrn_adapter.evaluation.methods.catalogue import parse_models
 
 COMMON = {"clicks": 3, "eval_mode": "fixed64", "threads": 1}
 
@@ -31,14 +33,14 @@ def files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_load_each(monkeypatch, kept={}):  # noqa: B006
     """Building a network takes longer than the tests' few clicks on it."""
-    real = segmenters.network
+    real = catalogue.network
 
     def network(source, options):
         if source not in kept:
             kept[source] = real(source, options)
         return kept[source]
 
-    monkeypatch.setattr(segmenters, "network", network)
+    monkeypatch.setattr(catalogue, "network", network)
 
 
 @pytest.fixture
@@ -317,7 +319,7 @@ def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
     model = fdrn_adapter.load(files / "fdrn.pth")
 
     def crop(net, *args):
-        made = segmenters.NetworkSegmenter("x", net, "eager", *args)
+        made = catalogue.NetworkSegmenter("x", net, "eager", *args)
         zoom_in = made._session._predictor.zoom_in
         return zoom_in.target_size, zoom_in.skip_clicks
 
@@ -331,13 +333,13 @@ def test_untrained_zoo_networks_say_so(ritm):
     (spec,) = parse_models("H2-hrnet18s")
     if zoo.info("H2-hrnet18s").weights is not None:
         pytest.skip("it is trained by now")
-    built = segmenters.build(spec, segmenters.Options(seed=3))
+    built = catalogue.build(spec, catalogue.Options(seed=3))
     assert built.trained is False and built.notes and built.crop_size == (288, 288)
     assert runner.described(built)["untrained"] is True
 
 
 def test_the_command_line_as_a_whole(given, tmp_path, capsys):
-    pytest.importorskip("fdrn_adapter.evaluation.report")
+    pytest.importorskip("fdrn_adapter.evaluation.reports.report")
     pytest.importorskip("matplotlib")
     argv = ["benchmark", "--protocol", "noc,speed", "--repeats", "1"]
     for name, value in {**given, "limit": 2}.items():
@@ -353,7 +355,7 @@ def test_the_command_line_as_a_whole(given, tmp_path, capsys):
 
 
 def test_profile_gets_the_networks(monkeypatch):
-    from fdrn_adapter import profile
+    from fdrn_adapter.commands import profile
 
     seen = []
     monkeypatch.setattr(profile, "main_profile", lambda names, args: seen.append(names) or 0)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from fdrn_adapter.evaluation import classic
+from fdrn_adapter.evaluation.methods import classic
 
 RED, BLUE = (200, 40, 30), (30, 60, 190)
 

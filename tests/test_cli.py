@@ -8,14 +8,15 @@ import sys
 import pytest
 
 from fdrn_adapter import __version__, cli, zoo
+from fdrn_adapter.commands import zoo as zoo_command
 
 
 def test_nothing_heavy_is_imported_for_help():
     code = (
         "import sys; from fdrn_adapter import cli; cli.make_parser(None).format_help();"
         "print([m for m in sys.modules if m in "
-        "('fdrn_adapter.demo', 'fdrn_adapter.complexity', 'fdrn_adapter.launcher', 'matplotlib',"
-        " 'skimage', 'timm', 'ritm_annotation', 'isegm')])"
+        "('fdrn_adapter.commands.demo', 'fdrn_adapter.commands.complexity',"
+        " 'fdrn_adapter.launcher', 'matplotlib', 'skimage', 'timm', 'ritm_annotation', 'isegm')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -72,13 +73,13 @@ def test_what_counts_as_an_error_of_the_user(monkeypatch, capsys, error):
     def fail(args):
         raise error("no such thing")
 
-    monkeypatch.setattr(zoo, "main", fail)
+    monkeypatch.setattr(zoo_command, "main", fail)
     assert cli.main(["zoo"]) == 2
     assert capsys.readouterr().err == "fdrn: error: no such thing\n"
 
 
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch):
-    monkeypatch.setattr(zoo, "main", lambda args: {}["key"])
+    monkeypatch.setattr(zoo_command, "main", lambda args: {}["key"])
     with pytest.raises(KeyError):
         cli.main(["zoo"])
 
@@ -87,7 +88,7 @@ def test_ctrl_c(monkeypatch, capsys):
     def interrupted(args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(zoo, "main", interrupted)
+    monkeypatch.setattr(zoo_command, "main", interrupted)
     assert cli.main(["zoo"]) == 130
     assert capsys.readouterr().err == "\nfdrn zoo: interrupted\n"
 
@@ -95,7 +96,8 @@ def test_ctrl_c(monkeypatch, capsys):
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_in_a_real_process():
     code = (
-        "import os, signal, sys; from fdrn_adapter import cli, zoo;"
+        "import os, signal, sys; from fdrn_adapter import cli;"
+        "from fdrn_adapter.commands import zoo;"
         "zoo.main = lambda args: os.kill(os.getpid(), signal.SIGINT) or 0;"
         "sys.exit(cli.main(['zoo']))"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import build_host, make_points
 
-from fdrn_adapter.click_encoder import (
+from fdrn_adapter.grafts.click_encoder import (
     BULK_ORDER,
     DecoupledClickEncoder,
     DecoupledClickMaps,

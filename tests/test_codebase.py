@@ -115,9 +115,9 @@ STOCK_FUNCTION = {
     """,
     "predictor": """
         import types, torch
-        stub = types.ModuleType("fdrn_adapter.predictor")
+        stub = types.ModuleType("fdrn_adapter.session.predictor")
         stub.recycling_predictor_for = lambda base, net, device, **kwargs: (base, kwargs)
-        sys.modules["fdrn_adapter.predictor"] = stub
+        sys.modules["fdrn_adapter.session.predictor"] = stub
         from ritm_annotation.inference import predictors
         class Net(torch.nn.Module):
             is_fdrn = True

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from fdrn_adapter import complexity, op_count, zoo
+from fdrn_adapter import zoo
+from fdrn_adapter.commands import complexity as command
+from fdrn_adapter.timing import complexity, op_count
 
 MEASURED = ("RITM-hrnet18", "RITM-hrnet32", "H2-hrnet18s", "H1-hrnet18")
 
@@ -120,9 +122,9 @@ def test_text_and_json(results, monkeypatch, capsys):
     assert max(map(len, notes.splitlines())) <= 100
 
     monkeypatch.setattr(complexity, "measure", lambda name, codebase: results[name])
-    parser = complexity.argparse.ArgumentParser()
-    complexity.add_arguments(parser)
-    assert complexity.main(parser.parse_args(["--json", "--models", "H1-hrnet18"])) == 0
+    parser = command.argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert command.main(parser.parse_args(["--json", "--models", "H1-hrnet18"])) == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["network"]["layers"] == results["H1-hrnet18"].network.layers
     assert entry["paper_network"]["params_m"] == 10.78
@@ -154,11 +156,11 @@ def test_what_cannot_be_built_is_skipped_with_the_remedy(results, monkeypatch, c
         return results[name]
 
     monkeypatch.setattr(complexity, "measure", measure)
-    parser = complexity.argparse.ArgumentParser()
-    complexity.add_arguments(parser)
+    parser = command.argparse.ArgumentParser()
+    command.add_arguments(parser)
     args = parser.parse_args(["--models", "Focal-hrnet32,H1-hrnet18"])
-    assert complexity.main(args) == 0
+    assert command.main(args) == 0
     printed = capsys.readouterr()
     assert "H1-hrnet18" in printed.out and "Focal-hrnet32" not in printed.out
     assert "skipped: Focal-hrnet32 is built from ClickSEG; pass --codebase" in printed.err
-    assert complexity.main(parser.parse_args(["--models", "Focal-hrnet32"])) == 1
+    assert command.main(parser.parse_args(["--models", "Focal-hrnet32"])) == 1

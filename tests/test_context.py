@@ -5,8 +5,8 @@ import torch
 from networks import build_host, enliven, make_input, make_points
 
 import fdrn_adapter
-from fdrn_adapter.features import recycle
-from fdrn_adapter.roi import Grid
+from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.features.roi import Grid
 
 pytestmark = pytest.mark.usefixtures("ritm")
 POINTS = make_points([[30, 40, 0]], [[10, 80, 1]])

@@ -8,7 +8,7 @@ import pytest
 from evaluation_data import grabcut, pictures, save, trimap_of, two_objects
 
 from fdrn_adapter.evaluation import datasets
-from fdrn_adapter.evaluation.sample import BadSampleError
+from fdrn_adapter.evaluation.datasets.sample import BadSampleError
 
 NAMES = ["GrabCut", "Berkeley", "DAVIS", "SBD", "PascalVOC", "COCO_MVal", "GlaS", "BraTS"]
 
@@ -161,7 +161,7 @@ def test_brats_leaves_out_slices_without_tumour(tmp_path):
         data.load(0)
     assert data.name == "BraTS-t1ce"
     (tmp_path / "B1" / "B1_seg.nii.gz").write_bytes(b"broken")
-    from fdrn_adapter.evaluation import medical
+    from fdrn_adapter.evaluation.datasets import medical
 
     medical._volume.cache_clear()
     with pytest.raises(BadSampleError, match="cannot be read as NIfTI"):

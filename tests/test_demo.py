@@ -9,8 +9,11 @@ import pytest
 import torch
 import yaml
 
-from fdrn_adapter import cli, complexity, demo, demo_report, speed, timing_subjects, zoo
-from fdrn_adapter import roi as roi_module
+from fdrn_adapter import cli, zoo
+from fdrn_adapter.commands import demo, demo_report
+from fdrn_adapter.features import roi as roi_module
+from fdrn_adapter.timing import complexity, speed, subjects
+from fdrn_adapter.zoo import entries
 
 SMALL = {"RITM-hrnet18": 96, "RITM-hrnet32": 96, "H2-hrnet18s": 64}
 
@@ -24,9 +27,9 @@ def small_zoo(ritm, monkeypatch, tmp_path):
         entry = yaml.safe_load((zoo.folder() / f"{name}.yaml").read_text())
         entry["crop_size"] = [side, side]
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(entry))
-    monkeypatch.setattr(zoo, "folder", lambda: folder)
+    monkeypatch.setattr(entries, "folder", lambda: folder)
     monkeypatch.setattr(demo, "_CLICKS", demo._CLICKS[:3])
-    monkeypatch.setattr(timing_subjects, "PAPER_INPUT", (48, 64))
+    monkeypatch.setattr(subjects, "PAPER_INPUT", (48, 64))
 
 
 @pytest.fixture
@@ -124,10 +127,10 @@ def test_what_a_click_runs(small_zoo, monkeypatch):
     monkeypatch.setattr(roi_module, "align", counting("align", roi_module.align))
     model.image_encoder.register_forward_hook(lambda *a: calls.update(encode=calls["encode"] + 1))
     model.host.register_forward_hook(lambda *a: calls.update(forward=calls["forward"] + 1))
-    subject = timing_subjects.Subject(
+    subject = subjects.Subject(
         "H2-hrnet18s", model, zoo.info("H2-hrnet18s").crop_size
     )
-    candidates = timing_subjects.candidates_of(subject, torch.rand(1, 3, 56, 80))
+    candidates = subjects.candidates_of(subject, torch.rand(1, 3, 56, 80))
     assert calls == {"encode": 1, "align": 0, "forward": 0}
 
     def called(what, times):
@@ -139,7 +142,7 @@ def test_what_a_click_runs(small_zoo, monkeypatch):
 
     assert called("encode", 2) == (2, 0, 0)
     assert called("encode 481x321", 2) == (2, 0, 0)
-    rounds = 2 * timing_subjects.NUM_ROIS + 1  # rois come back, and are new to the features again
+    rounds = 2 * subjects.NUM_ROIS + 1  # rois come back, and are new to the features again
     assert called("click", rounds) == (0, 3 * rounds, rounds)  # low, key and query
     assert called("click, same roi", 5) == (0, 3, 5)
     called("click", 1)

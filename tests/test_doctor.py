@@ -8,7 +8,7 @@ import json
 import pytest
 from codebase_fixtures import checkout, forked, hash_tree, write_files
 
-from fdrn_adapter import doctor
+from fdrn_adapter.commands import doctor
 
 
 def run_doctor(*arguments: str, cwd):

@@ -12,9 +12,12 @@ from networks import build_host, make_input, make_points
 from stock import picture, taught_host
 
 import fdrn_adapter
-from fdrn_adapter import cli, export, export_graphs, roi
-from fdrn_adapter.click_encoder import DecoupledClickMaps
-from fdrn_adapter.roi import Grid, Placement
+from fdrn_adapter import cli, export
+from fdrn_adapter.export import files
+from fdrn_adapter.export import graphs as export_graphs
+from fdrn_adapter.features import roi
+from fdrn_adapter.features.roi import Grid, Placement
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps
 
 pytestmark = pytest.mark.usefixtures("ritm")
 CROP = 96
@@ -116,11 +119,11 @@ def test_the_program_gives_the_sessions_masks(exported):
 
 
 def test_the_benchmark_drives_exported_files(exported):
-    from fdrn_adapter.evaluation import segmenters
+    from fdrn_adapter.evaluation.methods import catalogue
 
     _, folder, _ = exported
-    built = segmenters.build(
-        segmenters.parse_models(f"small=onnx:{folder}")[0], segmenters.Options(threads=1)
+    built = catalogue.build(
+        catalogue.parse_models(f"small=onnx:{folder}")[0], catalogue.Options(threads=1)
     )
     segmenter, image = built.segmenter, picture()
     segmenter.set_image(image)
@@ -130,8 +133,8 @@ def test_the_benchmark_drives_exported_files(exported):
     assert np.array_equal(segmenter.add_click(96, 72, True), first)
     assert first.shape == image.shape[:2] and np.abs(first - second).max() > 1e-3
     with pytest.raises(ValueError, match="no meta.json"):
-        segmenters.build(
-            segmenters.parse_models(f"onnx:{folder.parent}")[0], segmenters.Options()
+        catalogue.build(
+            catalogue.parse_models(f"onnx:{folder.parent}")[0], catalogue.Options()
         )
 
 
@@ -190,11 +193,11 @@ def test_focalclick_is_exported_with_its_refinement(tmp_path):
         meta = export.export(model, tmp_path, 64)  # compares all three graphs with the model
         assert meta["logit_difference"] < 1e-4 and "refine.onnx" in meta["files"]
         with torch.no_grad():
-            tensors = export._example(model, 64)
+            tensors = files._example(model, 64)
             for parameter in model.host.refiner.parameters():
                 parameter.mul_(1.5)
         refine = onnxruntime.InferenceSession(str(tmp_path / "refine.onnx"))
-        assert export._compare_refinement(model, refine, tensors) > 1e-2  # a difference is seen
+        assert files._compare_refinement(model, refine, tensors) > 1e-2  # a difference is seen
 
 
 def test_what_is_refused(tmp_path):

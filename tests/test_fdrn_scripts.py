@@ -146,7 +146,7 @@ IMAGE, SHOT = sys.argv[1:3]  # the launcher replaces sys.argv
 calls = []
 
 def drive(app, n=0):
-    import fdrn_adapter.encoder as encoder
+    from fdrn_adapter.encoders import image_encoder as encoder
     forward = encoder.ImageEncoder.forward
     encoder.ImageEncoder.forward = lambda *a, **k: (calls.append(1), forward(*a, **k))[1]
     root, controller = app.master, app.controller

@@ -17,7 +17,7 @@ from networks import make_input, make_points
 from stock import picture
 
 import fdrn_adapter
-from fdrn_adapter.predictor import recycling_predictor_for
+from fdrn_adapter.session.predictor import recycling_predictor_for
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,7 +11,7 @@ from networks import make_object, make_points
 from stock import CLICKS, check_threads_equal_serial, picture
 
 import fdrn_adapter
-from fdrn_adapter.predictor import recycling_predictor_for
+from fdrn_adapter.session.predictor import recycling_predictor_for
 
 KINDS = [("18s", "s1"), ("b0", "s2")]
 

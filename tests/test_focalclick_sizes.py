@@ -9,11 +9,14 @@ from networks import make_points
 from torch import nn
 
 import fdrn_adapter
-from fdrn_adapter import complexity, op_count, segformer, zoo
-from fdrn_adapter.backbones import build_backbone, measure_offsets
-from fdrn_adapter.hosts import describe_host
-from fdrn_adapter.roi import Grid
-from fdrn_adapter.taps import HIGH, LOW, Injection
+from fdrn_adapter import zoo
+from fdrn_adapter.encoders import segformer
+from fdrn_adapter.encoders.catalogue import build_backbone
+from fdrn_adapter.encoders.offsets import measure_offsets
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.injection import HIGH, LOW, Injection
+from fdrn_adapter.hosts.catalogue import describe_host
+from fdrn_adapter.timing import complexity, op_count
 
 BASELINES = ("Focal-hrnet18s", "Focal-hrnet32", "Focal-segformerB0", "Focal-segformerB3")
 STARRED = ("H2-hrnet18s-star", "B0-segformerB0-star", "B1-segformerB0-star", "B0-segformerB3-star")
@@ -99,7 +102,7 @@ def test_host_cells_lie_where_the_stock_forward_puts_them(kind, pipeline, crop, 
     seen = {}
 
     def integrate(self, f):
-        call = fdrn_adapter.taps.current_call.get()
+        call = fdrn_adapter.grafts.injection.current_call.get()
         seen[self.kind] = call.recycling._align(
             {LOW: "low", HIGH: "key"}[self.kind], call.crop_size, self.grid, f.shape[-2:]
         )

@@ -5,7 +5,8 @@ import pytest
 from networks import build_host
 
 import fdrn_adapter
-from fdrn_adapter import cli, gallery, zoo
+from fdrn_adapter import cli, zoo
+from fdrn_adapter.commands import gallery
 
 pytest.importorskip("skimage")
 

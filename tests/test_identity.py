@@ -7,7 +7,7 @@ from networks import build_host, make_input, make_points
 from stock import CLICKS, base_predictor, picture, record_logits, run_clicks, taught_host, zoom_in
 
 import fdrn_adapter
-from fdrn_adapter.predictor import recycling_predictor_for
+from fdrn_adapter.session.predictor import recycling_predictor_for
 
 pytestmark = pytest.mark.usefixtures("ritm")
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from fdrn_adapter.integration import (
+from fdrn_adapter.features.recycling import affinity
+from fdrn_adapter.grafts.integration import (
     ResBlock,
     SemanticFeatureIntegration,
     TextureFeatureIntegration,
-    affinity,
 )
 
 

@@ -7,9 +7,9 @@ from focalclick import clickseg, focal_predictor_class, run_clicks, taught, zoom
 from stock import CLICKS, picture
 
 import fdrn_adapter
-from fdrn_adapter import lean_focalclick
-from fdrn_adapter.lean_focalclick import Part, focus_crop, union
-from fdrn_adapter.predictor import recycling_predictor_for, stock_predictor
+from fdrn_adapter.session import lean_focalclick
+from fdrn_adapter.session.lean_focalclick import Part, focus_crop, union
+from fdrn_adapter.session.predictor import recycling_predictor_for, stock_predictor
 
 # More than ten, from when on only the focus crop changes; one far from the object.
 MANY = [*CLICKS, (70, 60, True), (90, 120, False), (5, 235, False), (60, 110, True)]

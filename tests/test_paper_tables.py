@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fdrn_adapter import zoo
-from fdrn_adapter.evaluation import paper
+from fdrn_adapter.evaluation.reports import paper
 
 TABLES = {table.number: table for table in paper.tables()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import types
@@ -392,16 +393,17 @@ class FdrnNet(torch.nn.Module):
 
 @pytest.fixture
 def recycling(monkeypatch):
-    """A stub in place of fdrn_adapter.predictor that records how it was called."""
+    """A stub in place of fdrn_adapter.session.predictor that records how it was called."""
     calls = []
 
     def recycling_predictor_for(base_class, net, device, **kwargs):
         calls.append((base_class, net, device, kwargs))
         return "recycling"
 
-    stub = types.ModuleType("fdrn_adapter.predictor")
+    importlib.import_module("fdrn_adapter.session")  # the package, which needs the real one
+    stub = types.ModuleType("fdrn_adapter.session.predictor")
     stub.recycling_predictor_for = recycling_predictor_for
-    monkeypatch.setitem(sys.modules, "fdrn_adapter.predictor", stub)
+    monkeypatch.setitem(sys.modules, "fdrn_adapter.session.predictor", stub)
     return calls
 
 

@@ -5,7 +5,9 @@ import pytest
 from networks import build_host
 
 import fdrn_adapter
-from fdrn_adapter import features, profile, work_costs
+from fdrn_adapter.commands import profile as profile_command
+from fdrn_adapter.features import recycling
+from fdrn_adapter.timing import click_profile, work_costs
 
 pytestmark = pytest.mark.usefixtures("ritm")
 
@@ -14,20 +16,20 @@ pytestmark = pytest.mark.usefixtures("ritm")
 @pytest.mark.parametrize("engine", ["eager", "torch"])
 def test_parts_of_a_click(engine, new_roi):
     model = fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s", init="paper").eval()
-    before = dict(vars(features.Recycling))
-    found = profile.profile(model, 64, engine, new_roi)
+    before = dict(vars(recycling.Recycling))
+    found = click_profile.profile(model, 64, engine, new_roi)
     rows = {name.strip(): (ms, share) for name, ms, share in found}
     assert rows["click, in all"][1] == 1.0
     assert 0 < rows["bare network"][1] <= rows["network, as the predictor calls it"][1] < 1
     assert rows["what the session adds"][0] > 0
     if engine != "eager":  # where a kept roi is not even asked for
         assert (rows.get("roi align and affinity", (0,))[0] > 0) == new_roi
-    table = profile._table({"new roi": found, "same roi": found[:2]})
+    table = profile_command._table({"new roi": found, "same roi": found[:2]})
     assert len(table.splitlines()) == 1 + len(found) and "100.0%" in table
     inner = {"stage 3", "click maps", "SFI (in stage 3)", "head", "click encoder"}
     assert inner <= set(rows) if engine == "eager" else not inner & set(rows)
     assert all(ms >= 0 for ms, _ in rows.values())
-    assert dict(vars(features.Recycling)) == before  # nothing is left behind
+    assert dict(vars(recycling.Recycling)) == before  # nothing is left behind
     assert not any("forward" in vars(m) for m in model.modules())
 
 

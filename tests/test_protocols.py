@@ -9,10 +9,10 @@ from stock import taught_host
 
 import fdrn_adapter
 from fdrn_adapter.evaluation.clicks import FALSE
-from fdrn_adapter.evaluation.folders import trimap
+from fdrn_adapter.evaluation.datasets.folders import trimap
+from fdrn_adapter.evaluation.datasets.sample import as_sample, joined
+from fdrn_adapter.evaluation.methods.segmenter import BrsSegmenter, NetworkSegmenter
 from fdrn_adapter.evaluation.protocols import Settings, parse_protocols, run_sample
-from fdrn_adapter.evaluation.sample import as_sample, joined
-from fdrn_adapter.evaluation.segmenter import BrsSegmenter, NetworkSegmenter
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def stock_ious(model, sample, eval_mode: str, flip: bool, clicks: int) -> tuple:
     from ritm_annotation.inference.predictors.base import BasePredictor
     from ritm_annotation.inference.transforms import ZoomIn
 
-    from fdrn_adapter.predictor import recycling_class
+    from fdrn_adapter.session.predictor import recycling_class
 
     options = {"target_size": 400}
     if eval_mode != "cvpr":

@@ -9,9 +9,8 @@ from networks import build_host, make_input, make_points
 from stock import base_predictor, picture, run_clicks, taught_host, zoom_in
 
 import fdrn_adapter
-from fdrn_adapter import features as features_module
-from fdrn_adapter import roi
-from fdrn_adapter.predictor import recycling_predictor_for
+from fdrn_adapter.features import recycling, roi
+from fdrn_adapter.session.predictor import recycling_predictor_for
 
 pytestmark = pytest.mark.usefixtures("ritm")
 POINTS = make_points([[30, 40, 0]], [[10, 80, 1]])
@@ -28,7 +27,7 @@ def lively_model(host=None, **options):
 def counted(monkeypatch):
     """Counters of F1 runs, ROI Align and affinity calls."""
     counts = {"encode": 0, "align": 0, "affinity": 0}
-    align, affinity = roi.align, features_module.integration.affinity
+    align, affinity = roi.align, recycling.affinity
 
     def count(name, function):
         def counting(*args, **kwargs):
@@ -36,8 +35,8 @@ def counted(monkeypatch):
             return function(*args, **kwargs)
         return counting
 
-    monkeypatch.setattr(features_module.roi, "align", count("align", align))
-    monkeypatch.setattr(features_module.integration, "affinity", count("affinity", affinity))
+    monkeypatch.setattr(recycling.roi, "align", count("align", align))
+    monkeypatch.setattr(recycling, "affinity", count("affinity", affinity))
 
     def watch(model):
         model.image_encoder.register_forward_pre_hook(

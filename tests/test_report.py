@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fdrn_adapter.evaluation import naming, report
+from fdrn_adapter.evaluation.reports import naming, report
 
 CLICKS = ("1", "5", "10", "20", "100")
 
@@ -106,7 +106,7 @@ def test_report_and_plots(results, tmp_path):
 
 def test_figures_in_the_plots(results):
     figure = pytest.importorskip("matplotlib.figure").Figure()
-    from fdrn_adapter.evaluation import plots
+    from fdrn_adapter.evaluation.reports import plots
 
     run = results["runs"][0]
     (line,) = plots._average(figure.subplots(), [("A", run, 0)])
@@ -124,7 +124,7 @@ def test_figures_in_the_plots(results):
 
 def test_models_look_different_and_the_same_in_all_panels():
     pytest.importorskip("matplotlib")
-    from fdrn_adapter.evaluation import plots
+    from fdrn_adapter.evaluation.reports import plots
 
     styles = [tuple(plots.style(i).values()) for i in range(20)]
     assert len(set(styles)) == 20
@@ -137,7 +137,7 @@ def test_models_look_different_and_the_same_in_all_panels():
 
 def test_nothing_to_draw_and_values_far_apart(tmp_path):
     pytest.importorskip("matplotlib")
-    from fdrn_adapter.evaluation import plots
+    from fdrn_adapter.evaluation.reports import plots
 
     bare = {"model": "bare", "dataset": "X", "protocol": "noc"}
     assert plots.draw_all({"runs": [bare]}, tmp_path) == []
@@ -180,7 +180,7 @@ def test_labels():
 
 
 def test_which_samples_are_drawn():
-    pictures = pytest.importorskip("fdrn_adapter.evaluation.pictures")
+    pictures = pytest.importorskip("fdrn_adapter.evaluation.reports.pictures")
 
     def ids(*ious):
         samples = [{"id": i, "ious": list(v), "clicks": [[0, 0, True]] * len(v)}
@@ -197,7 +197,7 @@ def test_which_samples_are_drawn():
 
 def test_pictures(results, tmp_path):
     pytest.importorskip("matplotlib")
-    from fdrn_adapter.evaluation import pictures
+    from fdrn_adapter.evaluation.reports import pictures
 
     mask = np.zeros((40, 60), np.int32)
     mask[10:30, 10:30], mask[30, 10:30] = 1, -1

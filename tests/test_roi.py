@@ -8,10 +8,12 @@ import torch
 from networks import build_host
 
 import fdrn_adapter
-from fdrn_adapter import roi
-from fdrn_adapter.backbones import HRNetBackbone, measure_offsets
-from fdrn_adapter.features import ImageFeatures, recycle
-from fdrn_adapter.roi import Grid
+from fdrn_adapter.encoders.hrnet import HRNetBackbone
+from fdrn_adapter.encoders.offsets import measure_offsets
+from fdrn_adapter.features import roi
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.features.roi import Grid
 
 CROPS = [(288, 288), (96, 160), (400, 300), (65, 33)]
 ROIS = [

@@ -9,7 +9,7 @@ import pytest
 import sam_graphs
 from sam_graphs import SIDE
 
-from fdrn_adapter.evaluation import sam, sam_layout
+from fdrn_adapter.evaluation.methods import sam, sam_layout
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

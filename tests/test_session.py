@@ -16,7 +16,7 @@ from stock import (
 )
 
 import fdrn_adapter
-from fdrn_adapter.zooming import written
+from fdrn_adapter.session.lean_ritm import written
 
 pytestmark = pytest.mark.usefixtures("ritm")
 

@@ -6,10 +6,11 @@ import pytest
 import torch
 from training_fixtures import PACKAGE, fdrn_model, stock_dataset, write_folder
 
-from fdrn_adapter import roi as alignment
 from fdrn_adapter import training
-from fdrn_adapter.features import DeferredRecycling, ImageFeatures
-from fdrn_adapter.roi import Grid
+from fdrn_adapter.features import roi as alignment
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.recycling import DeferredRecycling
+from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.training import rois
 
 pytestmark = pytest.mark.usefixtures("ritm")

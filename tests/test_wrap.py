@@ -9,7 +9,7 @@ from networks import build_host, make_input, make_points
 from torch import nn
 
 import fdrn_adapter
-from fdrn_adapter.taps import injections
+from fdrn_adapter.grafts.injection import injections
 
 pytestmark = pytest.mark.usefixtures("ritm")
 POINTS = make_points([[30, 40, 0]], [[10, 80, 1]])

@@ -11,7 +11,10 @@ import torch
 import yaml
 
 import fdrn_adapter
-from fdrn_adapter import speed, zoo
+from fdrn_adapter import zoo
+from fdrn_adapter.commands import zoo as zoo_command
+from fdrn_adapter.timing import speed
+from fdrn_adapter.zoo import building, entries
 
 # Whole models in the paper's Table 1: an independent place for F1 + F2 of Table 2.
 TABLE_1_PARAMS_M = {
@@ -95,7 +98,7 @@ def test_build_follows_the_yaml(ritm, name):
 
 
 def test_without_a_code_base_both_remedies_are_named(monkeypatch):
-    monkeypatch.setattr(zoo, "_importable_root", lambda package: None)
+    monkeypatch.setattr(building, "_importable_root", lambda package: None)
     with pytest.raises(zoo.NoCodeBaseError) as error:
         zoo.build("H2-hrnet18")
     assert "pip install fdrn_adapter[ritm]" in str(error.value)
@@ -144,7 +147,7 @@ def test_load_reads_the_recorded_file_and_no_other(ritm, monkeypatch, tmp_path):
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     entry["weights"] = {"file": weights.name, "sha256": digest, "training": "none"}
     (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(entry))
-    monkeypatch.setattr(zoo, "folder", lambda: tmp_path)
+    monkeypatch.setattr(entries, "folder", lambda: tmp_path)
 
     loaded = zoo.load(name).state_dict()
     assert loaded.keys() == model.state_dict().keys()
@@ -160,7 +163,7 @@ def test_load_reads_the_recorded_file_and_no_other(ritm, monkeypatch, tmp_path):
 
 
 def test_zoo_prints_every_entry_with_its_figures(capsys):
-    assert zoo.main(None) == 0
+    assert zoo_command.main(None) == 0
     lines = capsys.readouterr().out.splitlines()
     for name in zoo.paper_names():
         (line,) = [text for text in lines if text.split(" ")[0] == name]

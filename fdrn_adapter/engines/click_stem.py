@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.click_encoder import DecoupledClickEncoder, split_current_click
 from fdrn_adapter.engines.disks import disk_at
 from fdrn_adapter.engines.rewrites import affine_of
+from fdrn_adapter.grafts.click_encoder import DecoupledClickEncoder, split_current_click
 
 STRIDE = 4
 MAX_RADIUS = 16  # pixels; larger disks are no longer sparse

@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter import hosts
-from fdrn_adapter.click_encoder import DecoupledClickMaps
 from fdrn_adapter.engines import ocr, refinement
 from fdrn_adapter.engines.click_stem import MAX_RADIUS, STRIDE, ClickStem, branches_of
 from fdrn_adapter.engines.rewrites import SeparableInterpolation, fold_batch_norms
 from fdrn_adapter.engines.segformer import SegFormerHead, rewrite_ffns
-from fdrn_adapter.taps import Call, current_call, tokens_to_map
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps
+from fdrn_adapter.grafts.injection import Call, current_call, tokens_to_map
+from fdrn_adapter.weights import copy_network
 
 MIN_SIDE = 32  # pixels of a crop for the composed click stem
 
@@ -278,7 +279,7 @@ class Refine(nn.Module):
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A copy to rewrite: in eval mode, without gradients."""
-    return hosts.copy_network(model).eval().requires_grad_(False)
+    return copy_network(model).eval().requires_grad_(False)
 
 
 def build_parts(

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import hosts
-from fdrn_adapter.click_encoder import DecoupledClickMaps, split_current_click
 from fdrn_adapter.engines import graphs, torch_threads
 from fdrn_adapter.engines.compilers import COMPILERS, Compiled
 from fdrn_adapter.engines.disks import draw_maps
 from fdrn_adapter.engines.refinement import on_focus_crop
-from fdrn_adapter.features import ImageFeatures, Recycling
-from fdrn_adapter.model import _recycled
-from fdrn_adapter.roi import Grid
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.recycling import Recycling
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, split_current_click
+from fdrn_adapter.model.network import _recycled
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter.engines.rewrites import affine_of, parts_of, upsampling_matrix
-from fdrn_adapter.taps import tokens_to_map
+from fdrn_adapter.grafts.injection import tokens_to_map
 
 
 class SegFormerHead(nn.Module):

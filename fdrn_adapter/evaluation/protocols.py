@@ -11,10 +11,10 @@ from fdrn_adapter.evaluation.clicks import (
     MisleadingSimulator,
     misleading_definitions,
 )
+from fdrn_adapter.evaluation.datasets.sample import Sample
+from fdrn_adapter.evaluation.methods.segmenter import Segmenter
 from fdrn_adapter.evaluation.metrics import iou
-from fdrn_adapter.evaluation.sample import Sample
-from fdrn_adapter.evaluation.segmenter import Segmenter
-from fdrn_adapter.speed import timed
+from fdrn_adapter.timing.speed import timed
 
 MAX_CLICKS = 20
 THRESHOLD = 0.49  # of the paper and the stock script

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter import speed
 from fdrn_adapter.evaluation import metrics
 from fdrn_adapter.evaluation.protocols import Settings
+from fdrn_adapter.timing import speed
 
 FORMAT = "fdrn-benchmark/1"
 TOTALS_AT = (1, 5, 10, 20, 100)  # clicks

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from fdrn_adapter.evaluation.datasets import Dataset
+from fdrn_adapter.evaluation.datasets.catalogue import Dataset
+from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
 from fdrn_adapter.evaluation.journal import Journal
+from fdrn_adapter.evaluation.methods.catalogue import Built
 from fdrn_adapter.evaluation.protocols import Settings, run_sample
 from fdrn_adapter.evaluation.results import run_of
-from fdrn_adapter.evaluation.sample import BadSampleError, Sample
-from fdrn_adapter.evaluation.segmenters import Built
 
 WARMUP_CLICKS = 2
 
@@ -61,7 +61,7 @@ def run_units(
 
     Args:
         units: data sets with protocols.
-        models: see `segmenters.build`.
+        models: see `methods.catalogue.build`.
         settings: of all samples.
         journal: gets a line for every sample and model.
         progress: called with the number of (sample, model) pairs that are done.

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from fdrn_adapter import speed
+from fdrn_adapter.evaluation.methods.catalogue import Built
+from fdrn_adapter.evaluation.methods.segmenter import BRS_MODES
 from fdrn_adapter.evaluation.results import equations
 from fdrn_adapter.evaluation.runner import described
-from fdrn_adapter.evaluation.segmenter import BRS_MODES
-from fdrn_adapter.evaluation.segmenters import Built
-from fdrn_adapter.speed import timed
-from fdrn_adapter.timing_subjects import PAPER_INPUT, Subject, candidates_of
+from fdrn_adapter.timing import speed
+from fdrn_adapter.timing.scene import ellipse, picture
+from fdrn_adapter.timing.speed import timed
+from fdrn_adapter.timing.subjects import PAPER_INPUT, Subject, candidates_of
 
 SESSION = "session"
 MEASURED = ("encode_ms", "click_ms", "click_p95_ms", "first_click_ms")  # of every run
@@ -58,7 +59,7 @@ def speed_runs(
     other methods the session's times are all there is ("measured": "session").
 
     Args:
-        models: see `segmenters.build`.
+        models: see `methods.catalogue.build`.
         head: what every run says of itself: threads ...
         repeats, warmup, progress: see `speed.measure`.
     """
@@ -92,22 +93,6 @@ def crop_size_of(built: Built) -> tuple[int, int]:
     if getattr(model, "is_fdrn", False):
         return (model.info.fdrn_crop,) * 2
     return FOCALCLICK_CROP if callable(getattr(model, "refine", None)) else RITM_CROP
-
-
-def picture(size: tuple[int, int]) -> np.ndarray:
-    """A bright ellipse on a textured ground, (H, W, 3) uint8; the same every time."""
-    rows, cols = size
-    rng = np.random.default_rng(0)
-    y, x = np.arange(rows)[:, None] / rows - 0.48, np.arange(cols)[None] / cols - 0.42
-    image = 60 + 30 * np.sin(20 * x + 9 * y)[..., None] + rng.normal(0, 12, (rows, cols, 3))
-    return np.clip(image + 110 * ellipse(size)[..., None], 0, 255).astype(np.uint8)
-
-
-def ellipse(size: tuple[int, int], moved: float = 0.0) -> np.ndarray:
-    """The object of `picture`, (H, W) bool, moved to the right by a share of the image."""
-    rows, cols = size
-    y, x = np.arange(rows)[:, None] / rows - 0.48, np.arange(cols)[None] / cols - 0.42
-    return (y / 0.3) ** 2 + ((x - moved) / 0.22) ** 2 < 1
 
 
 def _session_round(

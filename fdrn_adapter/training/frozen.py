@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdrn_adapter.encoder import ImageEncoder
-from fdrn_adapter.feature_cache import content_key
+from fdrn_adapter.encoders.image_encoder import ImageEncoder
+from fdrn_adapter.features.cache import content_key
 from fdrn_adapter.training import rois
 
 

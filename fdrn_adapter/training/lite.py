@@ -92,7 +92,7 @@ def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Modul
     """The network and the stock `model_cfg`."""
     from easydict import EasyDict as edict
 
-    from fdrn_adapter.wrapping import wrap
+    from fdrn_adapter.model.wrapping import wrap
 
     hrnet = importlib.import_module(f"{package}.model.is_hrnet_model").HRNetModel
     initializer = importlib.import_module(f"{package}.model.initializer")

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from fdrn_adapter.model import FDRNModel
+from fdrn_adapter.model.network import FDRNModel
 
 
 def adapter_parameters(model: FDRNModel) -> list[nn.Parameter]:

@@ -42,7 +42,7 @@ class MovingAverage:
 
 def write(path: Path, **parts: Any) -> None:
     """Write a training state; a crash while writing costs nothing."""
-    from fdrn_adapter.checkpoint import write_whole
+    from fdrn_adapter.weight_files import write_whole
 
     write_whole(path, {"format": _FORMAT, **parts})
 
@@ -53,7 +53,7 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not one.
     """
-    from fdrn_adapter.checkpoint import read_file
+    from fdrn_adapter.weight_files import read_file
 
     stored = read_file(path, "cpu")
     if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:

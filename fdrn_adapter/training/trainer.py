@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 
-from fdrn_adapter import checkpoint
+from fdrn_adapter.model import checkpoint
 from fdrn_adapter.training import state
 from fdrn_adapter.training.dataset import PREFIX, seed_all
 from fdrn_adapter.training.phases import hold_host

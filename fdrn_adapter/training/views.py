@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from fdrn_adapter.encoder import VIEW_CHANNELS, ImageEncoder
+from fdrn_adapter.encoders.image_encoder import VIEW_CHANNELS, ImageEncoder
 
 
 @torch.no_grad()

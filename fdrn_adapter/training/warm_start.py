@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from fdrn_adapter import checkpoint
+from fdrn_adapter.model import checkpoint
 from fdrn_adapter.training import imagenet, paper
 from fdrn_adapter.training.paper import Schedule
 
@@ -35,9 +35,9 @@ def init_model(cfg: Any, code_base: str, plan: Schedule = SCHEDULE) -> tuple[nn.
     Raises:
         ValueError: no checkpoint, one of an FDRN or of the other code base, or missing weights.
     """
-    from fdrn_adapter.backbones import DEFAULT_ENCODERS
-    from fdrn_adapter.hosts import describe_host
-    from fdrn_adapter.wrapping import wrap
+    from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS
+    from fdrn_adapter.hosts.catalogue import describe_host
+    from fdrn_adapter.model.wrapping import wrap
 
     host, path = _host(cfg)
     info = describe_host(host)

@@ -1,0 +1,1 @@
+"""The subcommands of `fdrn`, one file each."""

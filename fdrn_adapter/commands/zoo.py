@@ -1,0 +1,43 @@
+"""`fdrn zoo`: the networks that can be built by name."""
+
+import argparse
+
+from fdrn_adapter import zoo
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn zoo` (none but --help)."""
+    parser.description = (
+        "List the networks that can be built by name: the variants of the paper's Table 2 with the "
+        "paper's own figures, and those that were trained here."
+    )
+    parser.epilog = "Example: fdrn zoo"
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the zoo."""
+    head = ("name", "params M", "G mult-adds", "CPU ms", "GPU ms", "crop", "NoC@90 SBD", "DAVIS")
+    rows = [head, ("", "F1 / F2", "F1 / F2", "F1 / F2", "F1 / F2", "", "", "")]
+    for name in zoo.names():
+        entry = zoo.info(name)
+        pairs = [_pair(entry, f) for f in ("params_m", "macs_g", "cpu_ms", "gpu_ms")]
+        noc = [
+            "; ".join(f"{clicks[key]:.2f} ({data})" for data, clicks in entry.paper_noc.items())
+            for key in ("sbd_90", "davis_90")
+        ]
+        trained = "" if entry.weights else " (untrained)"
+        rows.append((entry.name + trained, *pairs, "x".join(map(str, entry.crop_size)), *noc))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (cell.ljust(w) for cell, w in zip(row, widths, strict=True))
+        print("  ".join(cells).rstrip())
+    print(
+        "\nThe figures are the paper's (Tables 1 and 2), measured by its authors; F1 on an image "
+        "of 481x321.\nBuild one with fdrn_adapter.zoo.build(name); `fdrn complexity` counts them."
+    )
+    return 0
+
+
+def _pair(entry: zoo.ZooEntry, field: str) -> str:
+    values = [getattr(f, field) if f else None for f in (entry.paper_encoder, entry.paper_network)]
+    return " / ".join("-" if v is None else f"{v:g}" for v in values)

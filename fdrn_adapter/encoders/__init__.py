@@ -1,0 +1,1 @@
+"""F1, the image encoder, and the backbones that it can have."""

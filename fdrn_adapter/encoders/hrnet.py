@@ -1,0 +1,91 @@
+"""HRNet as the backbone of the image encoder, cut after its third stage."""
+
+from torch import Tensor, nn
+
+from fdrn_adapter.encoders.backbone import Tap
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.hosts.description import (
+    HIGH_BRANCH,
+    HIGH_STRIDE,
+    LOW_BRANCH,
+    LOW_STRIDE,
+)
+
+# HRNet encoders by name: the arguments of the stock class and the modules of its third stage.
+HRNET_VARIANTS = {
+    "hrnet18": ({"width": 18, "small": False}, 4),
+    "hrnet18s": ({"width": 18, "small": True}, 3),
+}
+HRNET_MODULE = "model.modeling.hrnet_ocr"  # under the package of the code base
+
+
+class HRNetBackbone(nn.Module):
+    """A stock HRNet up to the last tapped module of stage 3.
+
+    f_low is branch 0 (stride 4) of module b_low, f_high branch 2 (stride 16) of module b_high, both
+    after the module's fuse layers (Sec. 4.1). Later modules, stage 4 and the heads are cut off.
+
+    Args:
+        host: the host's own backbone, whose class is instantiated with its norm, or the class.
+        name: a key of HRNET_VARIANTS.
+        b_low, b_high: modules of stage 3 to read, or None for a map that is not used.
+    """
+
+    project_low = False  # f_low goes on with its own channels
+
+    def __init__(
+        self, host: nn.Module | type[nn.Module], name: str, b_low: int | None, b_high: int | None
+    ):
+        super().__init__()
+        stock, options = host, {}
+        if isinstance(host, nn.Module):
+            stock = type(host)
+            options = {"norm_layer": host.norm_layer, "align_corners": host.align_corners}
+        arguments, _ = HRNET_VARIANTS[name]
+        net = stock(num_classes=1, ocr_width=0, **options, **arguments)
+        last = max(b for b in (b_low, b_high) if b is not None)
+        # The names of the parts stay the stock ones, so that stock weights load by name.
+        for part in ("conv1", "bn1", "conv2", "bn2", "relu", "layer1", "transition1", "stage2"):
+            setattr(self, part, getattr(net, part))
+        self.transition2 = net.transition2
+        self.stage3 = net.stage3[: last + 1]
+        self.b_low, self.b_high = b_low, b_high
+        channels = net.stage3[0].get_num_inchannels()
+        self.low = self._tap(b_low, LOW_BRANCH, channels, LOW_STRIDE)
+        self.high = self._tap(b_high, HIGH_BRANCH, channels, HIGH_STRIDE)
+
+    @staticmethod
+    def _tap(b: int | None, branch: int, channels: list[int], stride: int) -> Tap | None:
+        if b is None:
+            return None
+        return Tap(f"stage3.{b}[{branch}]", int(channels[branch]), Grid(stride))
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """x: (B, 3, H, W), normalised. Returns (f_low, f_high), None where not tapped."""
+        x = self.relu(self.bn1(self.conv1(x)))
+        x = self.relu(self.bn2(self.conv2(x)))
+        branches = [self.layer1(x)]  # stride 4
+        branches = self.stage2(self._transition(self.transition1, branches))
+        branches = self._transition(self.transition2, branches)
+        low = high = None
+        for b, module in enumerate(self.stage3):
+            branches = module(branches)
+            if b == self.b_low:
+                low = branches[LOW_BRANCH]
+            if b == self.b_high:
+                high = branches[HIGH_BRANCH]
+        return low, high
+
+    @staticmethod
+    def _transition(layers: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
+        """One more branch: existing ones pass through, a new one starts from the last."""
+        return [
+            (branches[i] if layer is None else layer(branches[i]))
+            if i < len(branches)
+            else layer(branches[-1])
+            for i, layer in enumerate(layers)
+        ]
+
+    def same_depth(self, host: nn.Module) -> bool:
+        """Whether a host's HRNet has as many blocks; a small one has the layout of a larger one."""
+        return len(getattr(host, "layer1", ())) == len(self.layer1)

@@ -1,0 +1,316 @@
+"""F1, the image encoder: runs once per image (Sec. 3.2)."""
+
+import hashlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.weights import Weights
+
+VIEW_CHANNELS = 128  # C^k of eq. 2
+LOW_CHANNELS = 32  # f_low of encoders that are not HRNets
+MAX_SIDE = 1280  # default cap of the longest side, pixels
+
+
+class ImageEncoder(nn.Module):
+    """Turn an image into the features that every click recycles.
+
+    Two 3x3 convolutions give the two views of f_high, K and Q. Encoders other than HRNets get a
+    further 3x3 that brings f_low to 32 channels.
+
+    Args:
+        backbone: from `catalogue.build_backbone`.
+        name: how the user called it.
+        mean, std: normalisation of the RGB image in [0, 1].
+        project_low: add the 3x3 for f_low.
+        max_side: larger images are shrunk to this longest side, pixels.
+        frozen: never train the backbone (its batch-norm statistics neither). The views stay
+            trainable: they start at random and belong to the adapter.
+        context_channels: of a third view of f_high, which enters the host beside f_low (not in the
+            paper); 0 for none.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        name: str,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        project_low: bool,
+        max_side: int = MAX_SIDE,
+        frozen: bool = False,
+        context_channels: int = 0,
+    ):
+        super().__init__()
+        self.name, self.max_side, self.frozen = name, max_side, frozen
+        self.backbone = backbone
+        low, high = backbone.low, backbone.high
+        self.key_view = self.query_view = self.context_view = self.low_projection = None
+        if high is not None:
+            self.key_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
+            self.query_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
+            if context_channels:
+                self.context_view = nn.Conv2d(high.channels, context_channels, 3, padding=1)
+        if low is not None and project_low:
+            self.low_projection = nn.Conv2d(low.channels, LOW_CHANNELS, 3, padding=1)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        if frozen:
+            backbone.requires_grad_(False)
+        # (weights hashed, their state then, hash)
+        self._fingerprint: tuple[Weights, tuple | None, str] | None = None
+
+    @property
+    def low_channels(self) -> int:
+        """Channels of the recycled f_low, 0 when it is not used."""
+        if self.backbone.low is None:
+            return 0
+        return LOW_CHANNELS if self.low_projection is not None else self.backbone.low.channels
+
+    @property
+    def context_channels(self) -> int:
+        """Channels of the third view of f_high, 0 when there is none."""
+        return 0 if self.context_view is None else self.context_view.out_channels
+
+    @property
+    def grids(self) -> dict[str, Grid]:
+        """Where the cells of each recycled map lie on the encoder's input."""
+        taps = {"low": self.backbone.low, "key": self.backbone.high, "query": self.backbone.high}
+        if self.context_view is not None:
+            taps["context"] = self.backbone.high
+        return {name: tap.grid for name, tap in taps.items() if tap is not None}
+
+    def train(self, mode: bool = True) -> "ImageEncoder":
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def maps(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of an image (B, 3, H, W) in [0, 1] that is small enough already."""
+        return self._views(*self.backbone((x - self.mean) / self.std))
+
+    def _views(self, low: Tensor | None, high: Tensor | None) -> dict[str, Tensor]:
+        maps = {}
+        if low is not None:
+            maps["low"] = low if self.low_projection is None else self.low_projection(low)
+        if high is not None:
+            maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
+            if self.context_view is not None:
+                maps["context"] = self.context_view(high)
+        return maps
+
+    def forward(
+        self,
+        image: Tensor,
+        max_side: int | None = None,
+        compute: Callable[[Tensor], dict[str, Tensor]] | None = None,
+        hashed: bool = True,
+    ) -> ImageFeatures:
+        """Encode images of one size.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], un-normalised.
+            max_side: cap of the longest side in pixels; the encoder's own where None.
+            compute: what an engine made of `maps`; that itself where None.
+            hashed: note whose weights the features are of, so that another model refuses them;
+                hashing takes milliseconds, and is left out while weights are learning.
+
+        Returns:
+            features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
+            "context" (B, context_channels, H/16, W/16) where there is one.
+        """
+        x = shrink_to(image, self.max_side if max_side is None else max_side)
+        maps = (self.maps if compute is None else compute)(x)
+        return self._features(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+
+    def features_of(
+        self, low: Tensor | None, high: Tensor | None, size: tuple[int, int]
+    ) -> ImageFeatures:
+        """The recycled features out of the backbone's two maps, for training.
+
+        A frozen backbone's maps can be kept, and only this be run anew while the views are trained.
+
+        Args:
+            low: (B, C, H/4, W/4), None where it is not used.
+            high: (B, C, H/16, W/16), None where it is not used.
+            size: rows and columns of the images.
+        """
+        return self._features(self._views(low, high), size, size, hashed=False)
+
+    def _features(
+        self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
+        hashed: bool,
+    ) -> ImageFeatures:
+        learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
+        return ImageFeatures(
+            maps=maps,
+            grids=self.grids,
+            image_size=image_size,
+            input_size=input_size,
+            architecture=self.architecture,
+            weights="" if learning or not hashed else self.fingerprint(),
+        )
+
+    @property
+    def architecture(self) -> str:
+        """What the features look like, for telling those of another model apart."""
+        taps = [t.path for t in (self.backbone.low, self.backbone.high) if t is not None]
+        channels = [self.low_channels, VIEW_CHANNELS, *filter(None, [self.context_channels])]
+        return f"{self.name}({', '.join(taps)}; {', '.join(map(str, channels))})"
+
+    def fingerprint(self) -> str:
+        """Hash of the encoder's weights, computed anew only after they changed.
+
+        Asked for at every click, so the check itself has to be cheap.
+        """
+        if self._fingerprint is None:
+            self._fingerprint = (Weights(self.modules()), None, "")
+        weights, before, value = self._fingerprint
+        now = weights.state()
+        if before != now:
+            digest = hashlib.sha1()
+            for t in self.state_dict().values():
+                if t.is_floating_point():
+                    digest.update(t.detach().float().cpu().contiguous().numpy().tobytes())
+            value = digest.hexdigest()[:16]
+            self._fingerprint = (weights, now, value)
+        return value
+
+    def _apply(self, fn, recurse=True):
+        # `.to()` and its kin put new tensors in place of old ones.
+        self._fingerprint = None
+        return super()._apply(fn, recurse)
+
+    def __getstate__(self) -> dict:
+        # It watches this object's modules; a copy has its own.
+        return {**self.__dict__, "_fingerprint": None}
+
+    def train_like(self, reference: nn.Module) -> None:
+        """Give the backbone's parameters the learning-rate factor of the host's backbone."""
+        factor = getattr(next(reference.parameters()), "lr_mult", None)
+        if factor is not None:
+            for parameter in self.backbone.parameters():
+                parameter.lr_mult = factor
+
+    def load_from_host(self, host_backbone: nn.Module) -> bool:
+        """Start from the host's own weights where every tensor has its counterpart.
+
+        Returns:
+            whether that was so; otherwise nothing is changed.
+        """
+        theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
+        if any(k not in theirs or theirs[k].shape != v.shape for k, v in ours.items()):
+            return False
+        # The first blocks of a deeper host have the names and shapes of a shallower one's.
+        if not self.backbone.same_depth(host_backbone):
+            return False
+        self.backbone.load_state_dict({k: theirs[k] for k in ours})
+        return True
+
+    def load_pretrained(self) -> None:
+        """Start from timm's own weights; they are downloaded by timm.
+
+        Raises:
+            ValueError: not a timm backbone, or timm cannot get the weights.
+        """
+        if not hasattr(self.backbone, "pretrained_state"):
+            raise ValueError(
+                f"encoder_weights='pretrained' is for timm encoders; {self.name!r} takes a file of "
+                "ImageNet weights of the stock code base."
+            )
+        self.backbone.net.load_state_dict(self.backbone.pretrained_state())
+
+    def load_from_file(self, state_dict: dict[str, Tensor], source: str) -> None:
+        """Start the backbone from a file of weights, strictly.
+
+        Args:
+            state_dict: weights of the stock backbone or of an ImageNet checkpoint of it; a
+                "model.", "module.", "backbone." or "feature_extractor." prefix is dropped and
+                parts that F1 does not have (stage 4, heads) are ignored.
+            source: its name, for messages.
+
+        Raises:
+            ValueError: weights are missing or have another shape.
+        """
+        prefixes = ("model.", "module.", "backbone.", "feature_extractor.", "net.")
+
+        def bare(name: str) -> str:
+            for prefix in prefixes:
+                name = name.removeprefix(prefix)
+            return name
+
+        given = {bare(key): value for key, value in state_dict.items()}
+        ours = {bare(key): (key, value) for key, value in self.backbone.state_dict().items()}
+        counters = {k for k in ours if k.endswith("num_batches_tracked")}
+        missing = sorted(k for k in ours if k not in given and k not in counters)
+        wrong = [
+            f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
+            for k, (_, v) in ours.items()
+            if k in given and given[k].shape != v.shape
+        ]
+        if missing or wrong:
+            raise ValueError(
+                f"{source} does not fit the image encoder {self.name!r}: missing "
+                f"{missing[:5] or 'nothing'}{' ...' if len(missing) > 5 else ''}, of another "
+                f"shape {wrong[:5] or 'none'}. Pass the weights of {self.name!r}, or another "
+                "`encoder`."
+            )
+        self.backbone.load_state_dict(
+            {full: given.get(k, value) for k, (full, value) in ours.items()}
+        )
+
+
+def shrink_to(image: Tensor, max_side: int) -> Tensor:
+    """An image (B, 3, H, W) with its longest side at most `max_side`; itself if it is small."""
+    longest = max(image.shape[-2:])
+    if longest <= max_side:
+        return image
+    size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def build_encoder(
+    backbone: nn.Module, name: str, normalization: object, max_side: int, frozen: bool,
+    context_channels: int = 0,
+) -> ImageEncoder:
+    """An image encoder around `backbone`.
+
+    Args:
+        backbone: from `catalogue.build_backbone`; one with its own `mean` and `std` keeps them.
+        name: how the user called it.
+        normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
+        max_side: see ImageEncoder.
+        frozen, context_channels: see ImageEncoder.
+
+    Raises:
+        ValueError: max_side is not a positive number of pixels, or context_channels is negative or
+            without both maps.
+    """
+    if not (isinstance(max_side, int) and max_side >= 32) or isinstance(max_side, bool):
+        raise ValueError(
+            f"encoder_max_side is the longest side in pixels that F1 sees, an int of at least 32 "
+            f"(default {MAX_SIDE}); got {max_side!r}."
+        )
+    whole = isinstance(context_channels, int) and not isinstance(context_channels, bool)
+    if not whole or context_channels < 0:
+        raise ValueError(
+            f"context_channels is a number of channels, 0 for no third view of f_high; got "
+            f"{context_channels!r}."
+        )
+    if context_channels and (backbone.low is None or backbone.high is None):
+        raise ValueError(
+            "context_channels brings f_high to where f_low enters the host: it needs use_low=True "
+            "and use_high=True."
+        )
+    own = hasattr(backbone, "mean")
+    mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
+    std = backbone.std if own else tuple(normalization.std.flatten().tolist())
+    return ImageEncoder(
+        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen,
+        context_channels=context_channels,
+    )

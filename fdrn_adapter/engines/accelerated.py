@@ -1,0 +1,232 @@
+"""Engines: the same network, computed faster.
+
+    net = fdrn_adapter.engines.accelerate(model, "auto")
+    net.engine                                         # "openvino"
+    with net.recycling(net.encode_image(image), rois):
+        logits = net(crops, points)["instances"]
+
+Exact in float32: batch norms are folded, layers are composed and reordered where that is algebra,
+and what does not depend on the click is kept while the crop stays. Nothing is quantised. The
+caller's model is never changed: an engine works on a private copy, made once per model and state of
+its weights, shared by all sessions, and dropped when the weights change or the model goes away.
+"""
+
+import functools
+import importlib.util
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fdrn_adapter.engines.torch_threads import one_torch_thread
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.weights import Weights
+
+logger = logging.getLogger(__name__)
+
+# From the slowest to the fastest (README, Time).
+ENGINES = ("eager", "torch", "onnxruntime", "openvino")
+# What each needs; `onnxruntime` and `openvino` are also the names of the extras.
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
+VARIABLE = "FDRN_ENGINE"
+LARGE_PX = 2 * 2**20
+
+
+class EngineNotInstalledError(ValueError):
+    """An engine's package is missing."""
+
+
+def names() -> tuple[str, ...]:
+    """All engines, from the slowest to the fastest.
+
+    "eager" is the network as it is, bit for bit; "torch" an optimised copy of it in eager torch.
+    """
+    return ENGINES
+
+
+def available() -> tuple[str, ...]:
+    """The engines whose packages are installed, from the slowest to the fastest."""
+    return tuple(
+        name for name in ENGINES
+        if name not in _PACKAGES
+        or all(importlib.util.find_spec(package) for package in ("onnx", _PACKAGES[name]))
+    )
+
+
+def resolve(engine: str, model: nn.Module | None = None) -> str:
+    """The engine that is meant: "auto" is the fastest that is installed.
+
+    The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
+
+    Models on another device than the CPU, or in another dtype than float32, run in "eager": the
+    other engines are for float32 on the CPU.
+
+    Raises:
+        EngineNotInstalledError: its package is missing; the message names the extra.
+        ValueError: no such engine.
+    """
+    if engine == "auto":
+        engine = os.environ.get(VARIABLE) or available()[-1]
+    if engine not in ENGINES:
+        raise ValueError(f"Unknown engine {engine!r}; allowed: auto, {', '.join(ENGINES)}.")
+    if engine in _PACKAGES and engine not in available():
+        raise EngineNotInstalledError(
+            f"engine={engine!r} needs a package that is not installed: pip install "
+            f"'fdrn_adapter[{engine}]'. Installed: {', '.join(available())}."
+        )
+    parameter = next(model.parameters(), None) if model is not None else None
+    if parameter is not None and (
+        parameter.device.type != "cpu" or parameter.dtype != torch.float32
+    ):
+        if engine != "eager":
+            logger.info("%s in %s runs in eager torch", parameter.device, parameter.dtype)
+        return "eager"
+    return engine
+
+
+def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
+    """For all that is done with torch around calls of a network, whatever it runs in.
+
+    Engines with threads of their own want torch to use one (`torch_threads`).
+
+    Args:
+        net: a network, in an engine or not.
+        pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
+    """
+    own_threads = getattr(net, "engine", None) in _PACKAGES
+    return one_torch_thread() if own_threads and pixels < LARGE_PX else nullcontext()
+
+
+def _beside(method: Callable) -> Callable:
+    """A method of `AcceleratedModel`, run in `beside`."""
+
+    @functools.wraps(method)
+    def wrapped(self, *args: Any, **kwargs: Any) -> Any:
+        with beside(self):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
+class AcceleratedModel:
+    """Stands in for a network where it is called: predictors, sessions, benchmarks.
+
+    Calls run in the engine; every other attribute is the model's own. Outputs are what predictors
+    take: "instances" and, for FocalClick, "feature", which only `refine` can read: the engine has
+    projected it to the channels that the second stage goes on with.
+
+    Args:
+        model: FDRN model or stock network, float32 on the CPU, in eval mode.
+        engine: an installed one other than "eager".
+    """
+
+    def __init__(self, model: nn.Module, engine: str):
+        self.model, self.engine = model, engine
+
+    @_beside
+    def __call__(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
+        """As the model, without gradients. See `FDRNModel.forward`."""
+        model = self.model
+        if not getattr(model, "is_fdrn", False):
+            return self._click(image, points, None)
+        model._check_inputs(image, points)
+        recycling = model.current_recycling(len(image))
+        if recycling is None and model.image_encoder is not None:
+            rows, cols = image.shape[-2:]
+            whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
+            recycling = recycle(runner_of(model, self.engine, True).encode(image[:, :3]), whole)
+        return self._click(image, points, recycling)
+
+    def _click(self, image: Tensor, points: Tensor, recycling: Any) -> dict[str, Tensor]:
+        runner = runner_of(self.model, self.engine)
+        outputs = runner.click(image, points, recycling)
+        if "feature" in outputs:
+            outputs["feature"].fdrn_runner = runner
+        return outputs
+
+    @_beside
+    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+        """As `FDRNModel.encode_image`."""
+        return self.model.encode_image(
+            image, max_side, runner_of(self.model, self.engine, encoding=True).encode
+        )
+
+    def recycling(
+        self, features: ImageFeatures | Sequence[ImageFeatures],
+        rois: Tensor | Sequence[Sequence[float]], image_index: Sequence[int] | None = None,
+    ) -> AbstractContextManager:
+        """As `FDRNModel.recycling`."""
+        return self.model.recycling(features, rois, image_index)
+
+    @_beside
+    def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
+        """FocalClick's second stage, as the host's `refine`; without its trimap."""
+        # Only the runner that made features can read them: see `Runner.click`.
+        runner = getattr(features, "fdrn_runner", None) or runner_of(self.model, self.engine)
+        return runner.refine(image, points, features, logits, boxes)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("model", "engine"):  # not set yet: a copy or an unpickled one
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+
+def accelerate(model: nn.Module, engine: str = "auto") -> Any:
+    """A network in an engine, to be called like the network; the network itself for "eager".
+
+    Raises:
+        ValueError: unknown or missing engine, or a model in training mode.
+    """
+    engine = resolve(engine, model)
+    if engine == "eager":
+        return model
+    if model.training:
+        raise ValueError("The model is in training mode; call model.eval() first.")
+    return AcceleratedModel(model, engine)
+
+
+_runners: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
+    """The compiled form of a model with its present weights, shared by all who ask.
+
+    Args:
+        model: FDRN model or stock network.
+        engine: an installed one other than "eager".
+        encoding: whether F1 is to run. Its weights are not looked at for a click, whose features
+            tell what they were made with.
+    """
+    from fdrn_adapter.engines.runner import Runner
+
+    with _lock:
+        kept = _runners.setdefault(model, {})
+        parts = ("click", "encode") if encoding else ("click",)
+        if kept and any(kept["watched"][p].state() != kept["states"][p] for p in parts):
+            logger.info("The weights changed: compiled engines are dropped")
+            kept.clear()
+        if not kept:
+            kept["watched"] = _watch(model)
+            kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
+        if engine not in kept:
+            kept[engine] = Runner(model, engine)
+        return kept[engine]
+
+
+def _watch(model: nn.Module) -> dict[str, Weights]:
+    """The weights of F2 or a stock network ("click") and of F1 ("encode")."""
+    encoder = getattr(model, "image_encoder", None) if getattr(model, "is_fdrn", False) else None
+    of_encoder = [] if encoder is None else list(encoder.modules())
+    own = set(of_encoder)
+    return {
+        "click": Weights(m for m in model.modules() if m not in own),
+        "encode": Weights(of_encoder),
+    }

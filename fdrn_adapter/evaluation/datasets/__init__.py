@@ -1,0 +1,24 @@
+"""Evaluation data sets: the stock layouts, medical ones, and any folder of images and masks."""
+
+from fdrn_adapter.evaluation.datasets.catalogue import (
+    FOLDER,
+    Dataset,
+    layouts,
+    open_dataset,
+    split_spec,
+)
+from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
+from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
+
+__all__ = [
+    "FOLDER",
+    "BadSampleError",
+    "Dataset",
+    "Item",
+    "Layout",
+    "Read",
+    "Sample",
+    "layouts",
+    "open_dataset",
+    "split_spec",
+]

@@ -1,0 +1,150 @@
+"""Evaluation data sets: the stock layouts, medical ones, and any folder of images and masks."""
+
+import difflib
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
+from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample, as_sample, joined
+
+FOLDER = "folder"
+
+
+@dataclass
+class Dataset:
+    """Samples by number.
+
+    Attributes:
+        name: for tables, unique in a run.
+        items: one for each sample, in order.
+        read: gives image (H, W, 3) uint8 RGB and mask (H, W) with 1 the object, -1 ignored;
+            raises BadSampleError.
+    """
+
+    name: str
+    items: list[Item]
+    read: Read = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def ids(self) -> list[str]:
+        return [item.id for item in self.items]
+
+    def load(self, i: int) -> Sample:
+        """Read a sample.
+
+        Raises:
+            BadSampleError: it cannot be evaluated; named, with the reason.
+        """
+        item = self.items[i]
+        if item.problem:
+            raise BadSampleError(item.id, item.problem)
+        return as_sample(item.id, *self.read(item))
+
+    def groups(self) -> list[tuple[str, list[int]]]:
+        """The images, each with the numbers of its samples."""
+        found: dict[str, list[int]] = {}
+        for i, item in enumerate(self.items):
+            found.setdefault(item.image_id, []).append(i)
+        return list(found.items())
+
+    def load_group(self, indices: Iterable[int]) -> tuple[Sample | None, list[BadSampleError]]:
+        """All objects of an image in one sample, and what was wrong with those left out."""
+        good, bad, image_id = [], [], ""
+        for i in indices:
+            image_id = self.items[i].image_id
+            try:
+                good.append(self.load(i))
+            except BadSampleError as error:
+                bad.append(error)
+        return (joined(image_id, good) if good else None), bad
+
+    def by_id(self, sample_id: str) -> Sample:
+        """Read the sample with that id."""
+        return self.load(self.ids.index(sample_id))
+
+
+# -- opening -----------------------------------------------------------------------------------
+
+
+def open_dataset(spec: str, limit: int | None = None) -> Dataset:
+    """Find a data set.
+
+    Args:
+        spec: "Name=DIR" with a name of `layouts()`, or "folder:DIR", or "ANY=folder:DIR".
+        limit: take the first so many samples only; the others are not looked for.
+
+    Raises:
+        ValueError: unknown name, or the folder is not there, not laid out so, or empty.
+    """
+    name, directory, layout = split_spec(spec)
+    root = Path(directory).expanduser()
+    if not root.is_dir():
+        raise ValueError(
+            f"{name}: there is no folder {directory}. Expected: {layout.text.format(root=root)}."
+        )
+    items, read = layout.find(root, name, layout)
+    items = list(itertools.islice(items, limit))
+    if not items:
+        raise ValueError(
+            f"{name}: no sample in {root}. Expected: {layout.text.format(root=root)}."
+        )
+    return Dataset(name, items, read)
+
+
+def split_spec(spec: str) -> tuple[str, str, "Layout"]:
+    """Name, folder and layout of a data set as written on the command line.
+
+    Raises:
+        ValueError: not of that form, or an unknown name.
+    """
+    known = layouts()
+    if spec.startswith(FOLDER + ":"):
+        directory = spec.partition(":")[2]
+        return Path(directory).resolve().name or FOLDER, directory, known[FOLDER]
+    name, equals, directory = spec.partition("=")
+    if equals and directory.startswith(FOLDER + ":"):
+        return name, directory.partition(":")[2], known[FOLDER]
+    names = [n for n in known if n != FOLDER]
+    if not equals or not name or not directory:
+        raise ValueError(
+            f"A data set is written Name=DIR or folder:DIR, got {spec!r}. Names: "
+            f"{', '.join(names)}."
+        )
+    by_lower = {n.lower(): n for n in names}
+    if name.lower() not in by_lower:
+        close = difflib.get_close_matches(name.lower(), by_lower, 2, 0.5)
+        meant = f" Did you mean {' or '.join(by_lower[c] for c in close)}?" if close else ""
+        raise ValueError(
+            f"There is no data set {name!r}.{meant} Allowed: {', '.join(names)}; anything else as "
+            f"{name}=folder:DIR."
+        )
+    name = by_lower[name.lower()]
+    return name, directory, known[name]
+
+
+def layouts() -> dict[str, Layout]:
+    """Every data set by name, in the order of the paper."""
+    from fdrn_adapter.evaluation.datasets import folders, instances, medical
+
+    return {
+        "GrabCut": folders.GRABCUT,
+        "Berkeley": folders.BERKELEY,
+        "DAVIS": folders.DAVIS,
+        "SBD": instances.SBD,
+        "PascalVOC": instances.PASCAL_VOC,
+        "COCO_MVal": folders.DAVIS,
+        "GlaS": medical.GLAS,
+        "BraTS": medical.BRATS,
+        **{f"BraTS-{m}": medical.BRATS for m in medical.MODALITIES},
+        FOLDER: folders.FOLDER,
+    }
+
+
+# -- reading -----------------------------------------------------------------------------------
+
+

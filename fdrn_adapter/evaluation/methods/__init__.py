@@ -1,0 +1,1 @@
+"""Methods under test: this package's networks, stock ones, and others beside them."""

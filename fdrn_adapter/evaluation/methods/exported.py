@@ -1,0 +1,56 @@
+"""Files of `fdrn export` in the benchmark, driven by the program that comes with them."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fdrn_adapter.encoders.image_encoder import shrink_to
+
+
+class ExportedSegmenter:
+    """An exported network; the crop, the zoom-in and the precision are the files' own.
+
+    Args:
+        name: see `Segmenter`.
+        folder: what `fdrn export` wrote.
+        threads: of ONNX Runtime; None for its own choice.
+
+    Raises:
+        ValueError: onnxruntime is missing, or the files are FocalClick's, whose second stage the
+            program does not run.
+    """
+
+    def __init__(self, name: str, folder: str | Path, threads: int | None = None):
+        try:
+            import onnxruntime
+
+            from fdrn_adapter.examples import onnx_click
+        except ImportError as error:
+            raise ValueError(
+                f"{name} needs onnxruntime, which is not installed: pip install "
+                "'fdrn_adapter[onnxruntime]'."
+            ) from error
+        options = onnxruntime.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        self.name = name
+        if (Path(folder) / "refine.onnx").is_file():
+            raise ValueError(
+                f"{name}: {folder} holds a FocalClick network, whose refine.onnx the exported "
+                "program does not use. Benchmark the checkpoint with --engine onnxruntime."
+            )
+        self._clicker = onnx_click.Clicker(folder, sess_options=options)
+
+    def set_image(self, image: np.ndarray) -> None:
+        limit, small = self._clicker.meta["encoder_max_side"], None
+        if max(image.shape[:2]) > limit:
+            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+            small = shrink_to(tensor, limit)[0].permute(1, 2, 0).numpy()
+        self._clicker.set_image(image, small)
+
+    def start_object(self) -> None:
+        self._clicker.clicks, self._clicker.prob = [], np.zeros_like(self._clicker.prob)
+
+    def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
+        return self._clicker.click(x, y, positive)

@@ -1,0 +1,135 @@
+"""Image features: what `encode_image` returns, kept over clicks, objects and undo steps."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.weight_files import read_file
+
+_FORMAT = "fdrn_adapter.ImageFeatures/1"
+# Rois whose alignment is kept per image: the crop in use, the one before (undo) and their mirrors.
+_KEPT_ALIGNMENTS = 4
+
+
+@dataclass(eq=False)
+class ImageFeatures:
+    """What `encode_image` returns: the features of B images of one size.
+
+    Attributes:
+        maps: "low" (B, C, h4, w4), the two views "key" and "query" (B, 128, h16, w16), and
+            "context", a third one (`wrap(context_channels=...)`); maps that the model does not use
+            are left out.
+        grids: stride and offset of each map's cells on the encoder's input.
+        image_size: rows and columns of the images.
+        input_size: rows and columns of what the encoder saw (smaller for images beyond its cap).
+        architecture: encoder and taps the features come from.
+        weights: fingerprint of the encoder's weights, empty while training.
+    """
+
+    maps: dict[str, Tensor]
+    grids: dict[str, Grid]
+    image_size: tuple[int, int]
+    input_size: tuple[int, int]
+    architecture: str
+    weights: str = ""
+    batch: int = 0
+    _alignments: "_Alignments" = field(default_factory=lambda: _Alignments(), repr=False)
+
+    def __post_init__(self) -> None:
+        if self.maps:
+            self.batch = next(iter(self.maps.values())).shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the maps (alignments of recent rois not included)."""
+        return sum(m.numel() * m.element_size() for m in self.maps.values())
+
+    def to(self, *args, **kwargs) -> "ImageFeatures":
+        """A copy on another device or of another floating-point dtype, as `Tensor.to`."""
+        return self._with({name: m.to(*args, **kwargs) for name, m in self.maps.items()})
+
+    def detach(self) -> "ImageFeatures":
+        """A copy that no gradient flows through."""
+        return self._with({name: m.detach() for name, m in self.maps.items()})
+
+    def __getitem__(self, index: int) -> "ImageFeatures":
+        """The features of one image of the batch, as a batch of one."""
+        if not 0 <= index < self.batch:
+            raise IndexError(f"image {index} of a batch of {self.batch}: 0..{self.batch - 1}")
+        part = self._with({name: m[index : index + 1] for name, m in self.maps.items()})
+        part.batch = 1
+        return part
+
+    def _with(self, maps: dict[str, Tensor]) -> "ImageFeatures":
+        return ImageFeatures(
+            maps, self.grids, self.image_size, self.input_size, self.architecture, self.weights,
+            self.batch,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the features to a file that `ImageFeatures.load` reads."""
+        torch.save(
+            {
+                "format": _FORMAT,
+                "maps": {name: m.detach().cpu() for name, m in self.maps.items()},
+                "grids": {n: (g.stride, tuple(g.offset_rc)) for n, g in self.grids.items()},
+                "image_size": tuple(self.image_size),
+                "input_size": tuple(self.input_size),
+                "architecture": self.architecture,
+                "weights": self.weights,
+                "batch": self.batch,
+            },
+            path,
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "ImageFeatures":
+        """Read features written by `save`; no code in the file is run.
+
+        Raises:
+            CheckpointError: the file is not one.
+        """
+        stored = read_file(path, device)
+        if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
+            raise CheckpointError(
+                f"{path} does not hold image features; write them with ImageFeatures.save."
+            )
+        stored["grids"] = {name: Grid(*grid) for name, grid in stored["grids"].items()}
+        return cls(**stored)
+
+
+class _Alignments:
+    """The last few Recyclings of an encoding, so that an unchanged roi is aligned once.
+
+    Copies and pickles of features start empty: alignments are cheap to redo and large to carry.
+    """
+
+    def __init__(self) -> None:
+        self._items: OrderedDict[tuple, Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple, build: Callable[[], Any]) -> Any:
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+                return self._items[key]
+        made = build()
+        with self._lock:
+            self._items[key] = made
+            while len(self._items) > _KEPT_ALIGNMENTS:
+                self._items.popitem(last=False)
+        return made
+
+    def __deepcopy__(self, memo: dict) -> "_Alignments":
+        return _Alignments()
+
+    def __reduce__(self) -> tuple:
+        return (_Alignments, ())

@@ -1,0 +1,1 @@
+"""What is grafted onto a host: where recycled features and decoupled clicks enter it."""

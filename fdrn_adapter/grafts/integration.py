@@ -1,0 +1,88 @@
+"""How recycled image features enter the host (Sec. 3.3.1, Fig. 2 b and c)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class ResBlock(nn.Module):
+    """Project concat(x, f) back to the C channels of f.
+
+    Two 3x3 convolutions with a 1x1 shortcut. With `identity` the block returns f until it is
+    trained: the shortcut selects f, the last norm of the residual is zero, and, unlike a usual
+    ResBlock, there is no activation after the sum.
+    """
+
+    def __init__(self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module]):
+        super().__init__()
+        total = channels + extra
+        self.residual = nn.Sequential(
+            nn.Conv2d(total, channels, 3, padding=1, bias=False),
+            norm_layer(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            norm_layer(channels),
+        )
+        shortcut = nn.Conv2d(total, channels, 1, bias=False)
+        if identity:
+            with torch.no_grad():
+                shortcut.weight.zero_()
+                shortcut.weight[:, extra:, 0, 0] = torch.eye(channels)
+            nn.init.zeros_(self.residual[-1].weight)
+            nn.init.zeros_(self.residual[-1].bias)
+            self.shortcut, self.activation = shortcut, nn.Identity()
+        else:
+            self.shortcut = nn.Sequential(shortcut, norm_layer(channels))
+            self.activation = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor, f: Tensor) -> Tensor:
+        both = torch.cat([x, f], dim=1)  # (B, extra + C, h, w)
+        return self.activation(self.shortcut(both) + self.residual(both))
+
+
+class SemanticFeatureIntegration(nn.Module):
+    """Spread the host's high-level features over similar places of the image (SFI, eq. 2 to 4).
+
+    The paper does not say how wide the values of eq. 4 are. Its parameter counts (Table 2) leave
+    room for C channels on HRNet hosts and for 2C on SegFormer hosts.
+
+    Args:
+        channels: C of the host's map at stride 16.
+        identity: return the input until trained.
+        norm_layer: the host's norm.
+        value_channels: of the values that A gathers; C where None.
+    """
+
+    def __init__(
+        self, channels: int, identity: bool, norm_layer: type[nn.Module],
+        value_channels: int | None = None,
+    ):
+        super().__init__()
+        value_channels = channels if value_channels is None else value_channels
+        self.conv = nn.Conv2d(channels, value_channels, 3, padding=1)
+        self.block = ResBlock(channels, value_channels, identity, norm_layer)
+
+    def forward(self, f: Tensor, weights: Tensor) -> Tensor:
+        """f: (B, C, h, w); weights: (B, hw, hw) from `affinity`. Returns (B, C, h, w)."""
+        values = self.conv(f).flatten(2).transpose(1, 2)  # (B, hw, Cv)
+        x = (weights @ values).transpose(1, 2)
+        x = x.reshape(f.shape[0], values.shape[2], *f.shape[-2:])
+        return self.block(x, f)
+
+
+class TextureFeatureIntegration(nn.Module):
+    """Add the image's texture to the host's low-level features (TFI).
+
+    Args:
+        channels: C of the host's map at stride 4.
+        extra: channels of the image encoder's low-level map.
+        identity: return the input until trained.
+        norm_layer: the host's norm.
+    """
+
+    def __init__(self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module]):
+        super().__init__()
+        self.block = ResBlock(channels, extra, identity, norm_layer)
+
+    def forward(self, f: Tensor, texture: Tensor) -> Tensor:
+        """f: (B, C, h, w); texture: (B, extra, h, w), aligned. Returns (B, C, h, w)."""
+        return self.block(texture, f)

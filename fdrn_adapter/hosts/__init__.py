@@ -1,0 +1,24 @@
+"""The stock networks that can be wrapped: recognised by structure, described by data."""
+
+from fdrn_adapter.errors import UnsupportedHostError
+from fdrn_adapter.hosts.catalogue import describe_host
+from fdrn_adapter.hosts.description import (
+    HIGH_BRANCH,
+    HIGH_STRIDE,
+    LOW_BRANCH,
+    LOW_STRIDE,
+    HostInfo,
+)
+from fdrn_adapter.hosts.stock import HOST_PACKAGES, build_host
+
+__all__ = [
+    "HIGH_BRANCH",
+    "HIGH_STRIDE",
+    "HOST_PACKAGES",
+    "LOW_BRANCH",
+    "LOW_STRIDE",
+    "HostInfo",
+    "UnsupportedHostError",
+    "build_host",
+    "describe_host",
+]

@@ -1,0 +1,413 @@
+"""FDRNModel: a stock network with an image encoder beside it, used like the stock network."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fdrn_adapter import hosts
+from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS, build_backbone
+from fdrn_adapter.encoders.image_encoder import MAX_SIDE, build_encoder
+from fdrn_adapter.errors import FeatureMismatchError
+from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.recycling import DeferredRecycling, Recycling, recycle
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.click_encoder import (
+    DecoupledClickEncoder,
+    DecoupledClickMaps,
+    DecoupledPatchEmbedding,
+    without_decoupled_maps,
+)
+from fdrn_adapter.grafts.injection import (
+    HIGH,
+    LOW,
+    BranchInjection,
+    Call,
+    TokenInjection,
+    current_call,
+    injections,
+)
+from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
+from fdrn_adapter.model.blocks import Blocks
+
+INITS = ("identity", "paper")
+_recycled: ContextVar[dict[int, Recycling | DeferredRecycling] | None] = ContextVar(
+    "fdrn_recycled", default=None
+)
+
+
+class FDRNModel(nn.Module):
+    """The FDRN variant of a stock network; build it with `fdrn_adapter.wrap`.
+
+    A drop-in for the host: `model(image, points)`, `with_prev_mask`, `with_aux_output`, `_config`
+    and every other attribute of the host answer as before. Without features it encodes each crop
+    itself; inside `with model.recycling(features, rois):` it recycles.
+
+    Args:
+        host: the stock network, changed in place, or its `_config`, from which it is built (this
+            is how the stock `load_is_model` rebuilds an FDRN model).
+        b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low,
+            use_high, freeze_encoder, encoder_max_side, context_channels: see `wrap`.
+        encoder_source: where F1's weights came from, for `repr`.
+        **host_kwargs: passed to the host's class when it is built from its config.
+    """
+
+    is_fdrn = True
+    host_held = False  # its batch norms stay in eval mode, see training.hold_host
+
+    def __init__(
+        self,
+        host: nn.Module | dict[str, Any] | None = None,
+        b_low: int | None = None,
+        b_high: int | None = None,
+        b_low_tilde: int | None = None,
+        b_high_tilde: int | None = None,
+        encoder: str | None = None,
+        init: str = "identity",
+        decouple_clicks: bool = True,
+        use_low: bool = True,
+        use_high: bool = True,
+        freeze_encoder: bool = False,
+        encoder_max_side: int = MAX_SIDE,
+        context_channels: int = 0,
+        encoder_source: str = "random",
+        **host_kwargs: Any,
+    ):
+        super().__init__()
+        if isinstance(host, dict):
+            host = hosts.build_host(host, **host_kwargs)
+        info = hosts.describe_host(host)
+        if init not in INITS:
+            raise ValueError(f"init should be one of {INITS}, got {init!r}.")
+        if encoder is None:
+            encoder = DEFAULT_ENCODERS[info.family]
+        blocks = Blocks.check(
+            encoder, info, b_low, b_high, b_low_tilde, b_high_tilde, use_low, use_high
+        )
+        if decouple_clicks and info.missing_click_encoder:
+            raise hosts.UnsupportedHostError(
+                f"The clicks of this host cannot be decoupled: {info.missing_click_encoder}. Pass "
+                "decouple_clicks=False to graft the image encoder alone."
+            )
+        self.info, self.init, self.decouple_clicks = info, init, decouple_clicks
+        self.encoder_source = encoder_source
+        self._settings = dict(
+            blocks.settings, encoder=encoder, init=init, decouple_clicks=decouple_clicks,
+            use_low=use_low, use_high=use_high, freeze_encoder=freeze_encoder,
+            encoder_max_side=encoder_max_side, context_channels=context_channels,
+        )
+        # What `unwrap` puts back: module flags, and stock modules that are replaced below.
+        self._training_flags = {name: m.training for name, m in host.named_modules()}
+        self._replaced: dict[str, nn.Module] = {}
+
+        self.image_encoder = None
+        if use_low or use_high:
+            backbone = build_backbone(
+                encoder, host, info, blocks.low if use_low else None,
+                blocks.high if use_high else None,
+            )
+            self.image_encoder = build_encoder(
+                backbone, encoder, host.normalization, encoder_max_side, freeze_encoder,
+                context_channels,
+            )
+        elif context_channels:
+            raise ValueError("context_channels without an encoder: set use_low and use_high.")
+        self.sfi, self.tfi = self._integrations(host, use_low, use_high)
+        self.host = host
+        self._inject(blocks)
+        if decouple_clicks:
+            self._decouple_clicks()
+        reference = next(host.parameters())
+        self.to(device=reference.device, dtype=reference.dtype)
+        flags = self._training_flags
+        self.train(host.training)
+        for name, module in host.named_modules():
+            module.training = flags.get(name, module.training)
+
+    # -- grafting ------------------------------------------------------------------------------
+
+    def _integrations(self, host: nn.Module, use_low: bool, use_high: bool):
+        identity, info = self.init == "identity", self.info
+        norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
+        sfi = tfi = None
+        if use_high:
+            values = info.high_channels * (2 if info.family == "segformer" else 1)
+            sfi = SemanticFeatureIntegration(info.high_channels, identity, norm, values)
+        if use_low:
+            extra = self.image_encoder.low_channels + self.image_encoder.context_channels
+            tfi = TextureFeatureIntegration(info.low_channels, extra, identity, norm)
+        return sfi, tfi
+
+    def _inject(self, blocks: Blocks) -> None:
+        info = self.info
+        for module, kind, site, b, stride, branch in (
+            (self.tfi, LOW, info.low_site, blocks.low_tilde, hosts.LOW_STRIDE, hosts.LOW_BRANCH),
+            (self.sfi, HIGH, info.high_site, blocks.high_tilde, hosts.HIGH_STRIDE,
+             hosts.HIGH_BRANCH),
+        ):
+            if module is None:
+                continue
+            if info.family == "hrnet":
+                hook = BranchInjection(module, kind, Grid(stride), branch)
+            else:
+                hook = TokenInjection(module, kind, Grid(stride))
+            self.host.get_submodule(site)[b].register_forward_hook(hook)
+
+    def _decouple_clicks(self) -> None:
+        info = self.info
+        encoder = DecoupledClickEncoder if info.family == "hrnet" else DecoupledPatchEmbedding
+        maps, stock = map(self.host.get_submodule, (info.click_maps, info.click_encoder))
+        self._replaced = {info.click_maps: maps, info.click_encoder: stock}
+        _set_module(self.host, info.click_maps, DecoupledClickMaps(maps))
+        decoupled = encoder(stock, info.click_channels, identity=self.init == "identity")
+        _set_module(self.host, info.click_encoder, decoupled)
+
+    def release_host(self) -> nn.Module:
+        """Undo the grafting and return the host; this model is of no use afterwards."""
+        host = self.host
+        for module, key, _ in injections(host):
+            del module._forward_hooks[key]
+        reference = next(host.parameters())
+        for path, module in self._replaced.items():
+            _set_module(host, path, module.to(reference.device, reference.dtype))
+        for name, module in host.named_modules():
+            module.training = self._training_flags.get(name, module.training)
+        del self.host
+        return host
+
+    # -- use -----------------------------------------------------------------------------------
+
+    def forward(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
+        """Predict, exactly as the host does (eq. 1).
+
+        Args:
+            image: (B, 3 or 4, H, W): RGB in [0, 1], un-normalised, and the previous mask where
+                the host takes one.
+            points: (B, 2N, 3) rows of (row, col, order) on the crop, N positive then N negative,
+                rows of -1 are padding.
+
+        Returns:
+            the host's outputs: "instances" (B, 1, H, W) logits and whatever else it returns, for
+            FocalClick "feature" and "click_map" among it, which `refine` and its losses take.
+        """
+        self._check_inputs(image, points)
+        recycling = self.current_recycling(len(image))
+        if recycling is None and self.image_encoder is not None:
+            rows, cols = image.shape[-2:]
+            whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
+            recycling = recycle(self.image_encoder(image[:, :3]), whole)
+        call = Call(recycling, self.info.network_size(tuple(image.shape[-2:])))
+        token = current_call.set(call)
+        try:
+            outputs = self.host(image, points)
+        finally:
+            current_call.reset(token)
+        if self.decouple_clicks and "click_map" in outputs:
+            outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
+        return outputs
+
+    def current_recycling(self, batch: int) -> Recycling | None:
+        """What `recycling` is in force in this context, None outside of one.
+
+        Raises:
+            FeatureMismatchError: it was given another number of rois than `batch`.
+        """
+        recycling = (_recycled.get() or {}).get(id(self))
+        if recycling is not None and recycling.batch != batch:
+            raise FeatureMismatchError(
+                f"recycling() was given {recycling.batch} rois, and a batch of {batch} crops "
+                "came. Pass one roi for each crop."
+            )
+        return recycling.now() if isinstance(recycling, DeferredRecycling) else recycling
+
+    def encode_image(
+        self, image: Tensor, max_side: int | None = None,
+        encoder: Callable[[Tensor, int | None], ImageFeatures] | None = None,
+    ) -> ImageFeatures:
+        """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
+
+        Args:
+            image: (B, 3, H, W), RGB in [0, 1], un-normalised, at its own resolution.
+            max_side: cap of the longest side in pixels instead of the model's own
+                (`encoder_max_side`).
+            encoder: what runs F1 in its place: an engine.
+
+        Raises:
+            ValueError: another shape, dtype or range.
+        """
+        _check_image(image, 3, self._dtype, "encode_image takes the image without previous mask")
+        low, high = torch.aminmax(image)
+        if low < -0.01 or high > 1.01:
+            raise ValueError(
+                f"encode_image takes un-normalised RGB in [0, 1]; values run from {low:.3g} to "
+                f"{high:.3g}. Divide 8-bit images by 255 and do not normalise: the model does."
+            )
+        if self.image_encoder is None:
+            size = tuple(image.shape[-2:])
+            return ImageFeatures({}, {}, size, size, "none", batch=len(image))
+        return (self.image_encoder if encoder is None else encoder)(image, max_side)
+
+    @contextmanager
+    def recycling(
+        self,
+        features: ImageFeatures | Sequence[ImageFeatures],
+        rois: Tensor | Sequence[Sequence[float]],
+        image_index: Sequence[int] | None = None,
+    ) -> Iterator[Recycling]:
+        """Let `model(crops, points)` use features encoded before, in this thread and context.
+
+        Args:
+            features: from this model's `encode_image`: a batch of images of one size, or a list of
+                encodings of any sizes.
+            rois: (B, 4) rmin, rmax, cmin, cmax, inclusive, in image pixels: where each crop was
+                cut. The crops may have any size.
+            image_index: (B,) the image of each roi; default one roi per image in order, or all
+                on the one image.
+
+        Raises:
+            ValueError: rois that are empty or outside their image.
+            FeatureMismatchError: features of another model, or a number that does not fit.
+        """
+        for part in [features] if isinstance(features, ImageFeatures) else features:
+            self._check_features(part)
+        with self._using(recycle(features, rois, image_index)) as placed:
+            yield placed
+
+    @contextmanager
+    def recycling_deferred(
+        self, encode: Callable[[], ImageFeatures], rois: Tensor
+    ) -> Iterator[DeferredRecycling]:
+        """As `recycling`, for training: encode when first needed, once per phase.
+
+        Args:
+            encode: returns the features of the batch, one image for each roi.
+            rois: (B, 4), see `recycling`; not checked.
+        """
+        with self._using(DeferredRecycling(encode, rois)) as deferred:
+            yield deferred
+
+    @contextmanager
+    def _using(self, recycling: Recycling | DeferredRecycling) -> Iterator:
+        token = _recycled.set({**(_recycled.get() or {}), id(self): recycling})
+        try:
+            yield recycling
+        finally:
+            _recycled.reset(token)
+
+    # -- training ------------------------------------------------------------------------------
+
+    def stock_modules(self) -> Iterator[nn.Module]:
+        """The host's modules that were there before wrapping and are no part of what was added."""
+        added: set[nn.Module] = set()
+        for path in self._replaced:
+            added.update(self.host.get_submodule(path).modules())
+        return (module for module in self.host.modules() if module not in added)
+
+    def train(self, mode: bool = True) -> "FDRNModel":
+        super().train(mode)
+        if self.host_held:
+            for module in self.stock_modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    # -- checks --------------------------------------------------------------------------------
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.host.parameters()).dtype
+
+    def _check_inputs(self, image: Tensor, points: Tensor) -> None:
+        channels = 3 + bool(self.host.with_prev_mask)
+        what = "RGB and the previous mask" if channels == 4 else "RGB"
+        remedy = (
+            f"this model takes {what}"
+            + (": torch.cat([image, prev_mask], dim=1), zeros at the first click" * (channels == 4))
+        )
+        _check_image(image, channels, self._dtype, remedy)
+        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] % 2 or not points.shape[1]:
+            raise ValueError(
+                f"points should have the shape (B, 2N, 3), rows of (row, col, order), N positive "
+                f"then N negative; got {tuple(points.shape)}."
+            )
+        if len(points) != len(image):
+            raise ValueError(f"{len(image)} images but points for {len(points)}.")
+
+    def _check_features(self, features: ImageFeatures) -> None:
+        if not isinstance(features, ImageFeatures):
+            raise FeatureMismatchError(
+                "features should come from model.encode_image(image), got "
+                f"{type(features).__name__}."
+            )
+        if self.image_encoder is None:
+            return
+        mine = self.image_encoder.architecture
+        if features.architecture != mine:
+            raise FeatureMismatchError(
+                f"These features come from another image encoder: {features.architecture}, this "
+                f"model has {mine}. Call encode_image of this model."
+            )
+        weights = self.image_encoder.fingerprint() if features.weights else ""
+        if features.weights != weights:
+            raise FeatureMismatchError(
+                "These features come from the same kind of image encoder with other weights "
+                f"({features.weights}, this model has {weights}). Encode the image again with "
+                "this model."
+            )
+        device = next(self.host.parameters()).device
+        where = next(iter(features.maps.values())).device
+        if where != device:
+            raise FeatureMismatchError(
+                f"The features are on {where}, the model on {device}: features.to('{device}')."
+            )
+
+    # -- being a drop-in -----------------------------------------------------------------------
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What the stock code stores in checkpoints and rebuilds the model from."""
+        values = {
+            "host": self.host._config, **self._settings, "encoder_source": self.encoder_source,
+        }
+        return {
+            "class": "fdrn_adapter.model.FDRNModel",
+            "params": {
+                name: {"type": "builtin", "value": value, "specified": True}
+                for name, value in values.items()
+            },
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            host = self.__dict__.get("_modules", {}).get("host")
+            if host is None or name.startswith("__"):
+                raise
+            return getattr(host, name)
+
+    def extra_repr(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in self._settings.items())
+        return f"host={self.info.name}, {settings}, encoder_weights={self.encoder_source!r}"
+
+
+def _set_module(net: nn.Module, path: str, module: nn.Module) -> None:
+    owner, _, name = path.rpartition(".")
+    setattr(net.get_submodule(owner), name, module)
+
+
+def _check_image(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) -> None:
+    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
+        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
+        raise ValueError(
+            f"The image should have the shape (B, {channels}, H, W), got {got}; {remedy}."
+        )
+    if image.dtype != dtype:
+        raise ValueError(
+            f"The image has dtype {image.dtype}, the model {dtype}. Pass RGB in [0, 1]: "
+            "image.float() / 255 for 8-bit images, image.to(dtype) otherwise."
+        )

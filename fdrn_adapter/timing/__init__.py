@@ -1,0 +1,1 @@
+"""What time and arithmetic a network costs, measured and counted."""

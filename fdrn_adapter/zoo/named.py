@@ -1,0 +1,70 @@
+"""A network by what a user calls it: a name of the zoo, or the path of a checkpoint."""
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from fdrn_adapter import codebase, zoo
+from fdrn_adapter.model import checkpoint
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NamedNetwork:
+    """A network that was opened by name.
+
+    Attributes:
+        model: in eval mode, on the CPU.
+        trained: False for random weights; a checkpoint counts as trained.
+        crop_size: rows and columns of its crops as the zoo has them, None for a checkpoint.
+    """
+
+    model: nn.Module
+    trained: bool
+    crop_size: tuple[int, int] | None
+
+    @property
+    def crop(self) -> int | None:
+        """The side of the crops in pixels, None for the model's own."""
+        return None if self.crop_size is None else self.crop_size[0]
+
+
+def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNetwork:
+    """A variant of the zoo, with trained weights if it has them, or a checkpoint.
+
+    Args:
+        source: zoo name, or path of a checkpoint of an FDRN or stock network.
+        root: folder of a checkout to build it from; None for what is installed.
+        seed: of random weights.
+
+    Raises:
+        ValueError: there is no such thing, or it cannot be built; the message says what there is.
+    """
+    if source not in zoo.names() and Path(source).is_file():
+        # Classes of ritm_annotation need their patches; those of isegm a checkout on the path.
+        for place in filter(None, [root, _installed()]):
+            codebase.activate(place)
+        return NamedNetwork(checkpoint.load(source), True, None)
+    entry = zoo.info(source)
+    if entry.weights is None:
+        model = zoo.build(source, root, seed=seed)
+    else:
+        zoo.find_package(entry, root)
+        model = zoo.load(source)
+    return NamedNetwork(model, entry.weights is not None, entry.crop_size)
+
+
+def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwork:
+    """`open_network`, with a warning where the weights are random."""
+    named = open_network(source, root, seed)
+    if not named.trained:
+        logger.warning("%s has no trained weights: they are random", source)
+    return named
+
+
+def _installed() -> str | None:
+    return "ritm_annotation" if importlib.util.find_spec("ritm_annotation") else None
