@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from codebase_fixtures import checkout, forked, outcomes, python, write_files
+from support.codebase_fixtures import checkout, forked, outcomes, python, write_files
 
 from fdrn_adapter import codebase
 

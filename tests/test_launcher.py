@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from codebase_fixtures import environment, forked, hash_tree, python, write_files
+from support.codebase_fixtures import environment, forked, hash_tree, python, write_files
 
 from fdrn_adapter import launcher
 

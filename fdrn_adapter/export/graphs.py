@@ -7,6 +7,7 @@ from fdrn_adapter.engines import graphs
 from fdrn_adapter.engines.refinement import on_focus_crop
 from fdrn_adapter.engines.rewrites import SeparableInterpolation
 from fdrn_adapter.errors import UnsupportedHostError
+from fdrn_adapter.features import recycling
 from fdrn_adapter.features.roi import SHRINK, Grid
 from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, split_current_click
 from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE

@@ -1,0 +1,39 @@
+"""The gallery: five photographs, clicks inside them, a picture."""
+
+import cv2
+import pytest
+from support.networks import build_host
+
+import fdrn_adapter
+from fdrn_adapter import cli, zoo
+from fdrn_adapter.commands import gallery
+
+pytest.importorskip("skimage")
+
+
+def test_clicks_lie_on_the_photographs():
+    photos = gallery.photographs()
+    assert len(photos) == 5
+    for image, clicks in photos.values():
+        assert image.ndim == 3 and image.dtype == "uint8"
+        assert {c.positive for c in clicks} == {True, False}
+        assert all(0 <= c.x < image.shape[1] and 0 <= c.y < image.shape[0] for c in clicks)
+
+
+def test_gallery_draws_every_network(ritm, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    models = {
+        "lite-fdrn-context": fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval(),
+        "lite-ritm": build_host("tiny"),
+    }
+    monkeypatch.setattr(zoo, "load", models.__getitem__)
+    out = tmp_path / "gallery.png"
+    assert cli.main(["gallery", "--out", str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    picture = cv2.imread(str(out))
+    assert picture.shape[1] > 2 * picture.shape[0] and picture.std() > 20
+
+
+def test_untrained_networks_are_refused(capsys):
+    assert cli.main(["gallery", "--models", "H2-hrnet18s"]) == 2
+    assert "no trained weights" in capsys.readouterr().err
