@@ -48,10 +48,9 @@ STILL_INSIDE = {
     "fdrn_adapter/evaluation/datasets/catalogue.py", "fdrn_adapter/evaluation/methods/catalogue.py",
     "fdrn_adapter/evaluation/methods/exported.py", "fdrn_adapter/evaluation/reports/paper.py",
     "fdrn_adapter/evaluation/reports/report.py", "fdrn_adapter/export/files.py",
-    "fdrn_adapter/export/precision.py", "fdrn_adapter/model/wrapping.py",
-    "fdrn_adapter/timing/click_profile.py", "fdrn_adapter/timing/work_costs.py",
+    "fdrn_adapter/export/precision.py", "fdrn_adapter/timing/click_profile.py",
     "fdrn_adapter/training/lite.py", "fdrn_adapter/training/paper.py",
-    "fdrn_adapter/training/state.py", "fdrn_adapter/training/warm_start.py",
+    "fdrn_adapter/training/warm_start.py",
     "fdrn_adapter/zoo/building.py", "fdrn_adapter/cli.py", "patches/get_predictor.py",
 }
 STILL_LONG_FUNCTIONS = {"fdrn_adapter/model/network.py __init__"}

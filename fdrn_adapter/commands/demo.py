@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fdrn_adapter import engines, zoo
 from fdrn_adapter.commands import demo_report
 from fdrn_adapter.images import read_image
+from fdrn_adapter.optional import require_matplotlib
 from fdrn_adapter.timing import speed
 from fdrn_adapter.timing.complexity import chosen
 from fdrn_adapter.timing.subjects import Subject, candidates_of
@@ -80,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
     names = chosen(default_models() if args.models is None else args.models)
     out = writable_folder(args.out)
     if not args.no_plots:
-        demo_report.require_matplotlib()
+        require_matplotlib()
     image, source = photograph(args.image)
     if args.repeats < 1:
         raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")

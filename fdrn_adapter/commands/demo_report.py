@@ -17,17 +17,6 @@ MASK_RGB = (40, 120, 255)
 POSITIVE, NEGATIVE = "lime", "red"  # as in the paper's Fig. 4
 
 
-def require_matplotlib() -> None:
-    """Raise a ValueError with the remedy where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ValueError(
-            "The pictures need matplotlib, which is not installed: pip install "
-            "'fdrn_adapter[plots]', or pass --no-plots."
-        ) from error
-
-
 # -- results -----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from fdrn_adapter import zoo
 from fdrn_adapter.commands import demo_report
+from fdrn_adapter.optional import require_matplotlib
 from fdrn_adapter.session.interactive import InteractiveSession, SessionClick
 
 MODELS = ("lite-fdrn-context", "lite-ritm")
@@ -106,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Draw the gallery; returns the exit code."""
-    demo_report.require_matplotlib()
+    require_matplotlib()
     names = [name.strip() for name in args.models.split(",") if name.strip()]
     models = {name: zoo.load(name) for name in names}
     masks = {}

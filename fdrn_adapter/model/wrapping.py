@@ -10,6 +10,7 @@ from fdrn_adapter.encoders.image_encoder import MAX_SIDE
 from fdrn_adapter.grafts.injection import injections
 from fdrn_adapter.hosts.catalogue import describe_host
 from fdrn_adapter.model.network import FDRNModel
+from fdrn_adapter.weight_files import read_weights
 from fdrn_adapter.weights import copy_network
 
 logger = logging.getLogger(__name__)
@@ -125,8 +126,6 @@ def unwrap(model: FDRNModel) -> nn.Module:
 
 def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     """Load F1's first weights and say which."""
-    from fdrn_adapter.weight_files import read_weights
-
     encoder = model.image_encoder
     host_backbone = model.host.get_submodule(model.info.backbone)
     if weights == "pretrained":

@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from fdrn_adapter import engines
+from fdrn_adapter.optional import require_matplotlib
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing import speed
 from fdrn_adapter.zoo.named import announced
@@ -175,8 +176,6 @@ def _total(session: InteractiveSession, image: np.ndarray, objects: int, clicks:
 
 
 def _draw(path: Path, results: dict[str, Any]) -> None:
-    from fdrn_adapter.commands.demo_report import require_matplotlib
-
     require_matplotlib()
     from matplotlib.figure import Figure
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.weight_files import read_file, write_whole
 
 NAME = "training_state.pth"
 _FORMAT = "fdrn_adapter.training/1"
@@ -42,8 +43,6 @@ class MovingAverage:
 
 def write(path: Path, **parts: Any) -> None:
     """Write a training state; a crash while writing costs nothing."""
-    from fdrn_adapter.weight_files import write_whole
-
     write_whole(path, {"format": _FORMAT, **parts})
 
 
@@ -53,8 +52,6 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: it is not one.
     """
-    from fdrn_adapter.weight_files import read_file
-
     stored = read_file(path, "cpu")
     if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
         raise CheckpointError(
