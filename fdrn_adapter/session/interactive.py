@@ -1,6 +1,7 @@
 """Interactive segmentation of images, object by object: what an annotation tool needs."""
 
 import importlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from fdrn_adapter.features.cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import describe_host
 from fdrn_adapter.images import as_rgb
+from fdrn_adapter.session.edits import Edits, nearest_pixel
 from fdrn_adapter.session.lean_ritm import NOWHERE, box_of, extent, written, zero_outside
+from fdrn_adapter.session.objects import Objects
 from fdrn_adapter.session.predictor import stock_predictor
 
 
@@ -43,7 +46,7 @@ class _Snapshot:
     region: tuple[slice, slice]  # rows and columns outside of which prob is 0
 
 
-class InteractiveSession:
+class InteractiveSession(Objects, Edits):
     """Click, undo and go on to the next object or image, with one encoding per image.
 
     Works with FDRN models and with stock networks alike. Many sessions may share one model, each
@@ -60,6 +63,7 @@ class InteractiveSession:
         flip: average with the mirrored image, as RITM's evaluation does, at twice the cost.
         threshold: probability from which a pixel belongs to the mask.
         cache_bytes: limit of the features kept for images seen before.
+        feature_cache: to be used in place of one of its own, by several sessions on one model.
 
     Raises:
         ValueError: unknown or missing engine, a model in training mode or of another kind.
@@ -73,6 +77,7 @@ class InteractiveSession:
         flip: bool = False,
         threshold: float = 0.5,
         cache_bytes: int = DEFAULT_BYTES,
+        feature_cache: FeatureCache | None = None,
     ):
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
         self._recycles = bool(getattr(model, "is_fdrn", False))
@@ -85,29 +90,32 @@ class InteractiveSession:
         self._package = info.package
         if crop is None and self._recycles:
             crop = info.fdrn_crop
-        self._cache = FeatureCache(cache_bytes)
+        self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
         device = next(model.parameters()).device
         self._predictor = stock_predictor(
             model, info, device, crop, flip, self._cache, engine
         )
         self._integer: type = int  # of click coordinates, for the stock code
         self._image: np.ndarray | None = None
-        self._history: list[_Snapshot] = []
-        self._now = -1
+        self._left = OrderedDict()
+        self._start_objects()
 
     # -- image ---------------------------------------------------------------------------------
 
     @torch.no_grad()
     def set_image(
-        self, image: np.ndarray | str | Path, features: ImageFeatures | None = None
+        self, image: np.ndarray | str | Path, features: ImageFeatures | None = None,
+        resume: bool = False,
     ) -> None:
-        """Start on an image; clicks of the one before are dropped.
+        """Start on an image, without clicks.
 
         An image seen before (by content) is not encoded again while the cache holds it.
 
         Args:
             image: (H, W, 3) uint8 RGB; gray, RGBA and floats in [0, 1] are converted; or a path.
             features: of this image, encoded before, to be used instead of running F1.
+            resume: go on with the objects and clicks that this image (by content) was left with,
+                if it was set before; the last images' are remembered, up to 512 MiB.
 
         Raises:
             ValueError: not an image; the session keeps the one it had.
@@ -123,8 +131,11 @@ class InteractiveSession:
         except BaseException:
             self._restore_image(*before)
             raise
+        self._leave_image()
         self._image = rgb
-        self.reset_object()
+        self._start_objects()
+        if not (resume and self._resume_image()):
+            self.reset_object()
 
     def _restore_image(self, image, history, now) -> None:
         self._image, self._history, self._now = image, history, now
@@ -194,11 +205,11 @@ class InteractiveSession:
 
     # -- clicks --------------------------------------------------------------------------------
 
-    def add_click(self, x: int, y: int, positive: bool = True) -> np.ndarray:
+    def add_click(self, x: float, y: float, positive: bool = True) -> np.ndarray:
         """Click and predict.
 
         Args:
-            x, y: column and row in image pixels.
+            x, y: column and row in image pixels; fractions are rounded to the nearest pixel.
             positive: on the object, or on what should not belong to it.
 
         Returns:
@@ -209,14 +220,9 @@ class InteractiveSession:
             ValueError: outside the image. The session stays as it was in either case.
         """
         self._require_image()
-        rows, cols = self._image.shape[:2]
-        if not (0 <= x < cols and 0 <= y < rows):
-            raise ValueError(
-                f"The click x={x}, y={y} is outside the image: x (column) runs from 0 to "
-                f"{cols - 1}, y (row) from 0 to {rows - 1}."
-            )
+        col, row = nearest_pixel(x, y, self._image.shape[:2])
         state = self._state
-        clicks = (*state.clicks, SessionClick(int(x), int(y), bool(positive)))
+        clicks = (*state.clicks, SessionClick(col, row, bool(positive)))
         try:
             prob = self._predict(clicks, state.index_offset)
         except BaseException:  # also Ctrl-C: a half-done click must not leave traces
@@ -290,7 +296,7 @@ class InteractiveSession:
         """Start on an object from a mask that exists already; clicks then correct it.
 
         Args:
-            mask: (H, W), boolean, or probabilities in [0, 1].
+            mask: (H, W), boolean, 0 and 255 in uint8, or probabilities in [0, 1].
 
         Raises:
             RuntimeError: no image is set.
@@ -305,6 +311,8 @@ class InteractiveSession:
                 f"The mask has the shape {prob.shape}, the image {self._image.shape[:2]} (rows, "
                 "columns)."
             )
+        if prob.dtype == np.uint8 and prob.max() == 255 and not ((prob > 0) & (prob < 255)).any():
+            prob = prob > 0
         prob = prob.astype(np.float32)
         if not (prob.min() >= 0 and prob.max() <= 1):
             raise ValueError(
@@ -339,12 +347,24 @@ class InteractiveSession:
     def mask(self) -> np.ndarray:
         """The current object, (H, W) bool."""
         self._require_image()
-        prob = self._state.prob
+        return self._mask_of(self._state)
+
+    def _mask_of(self, state: _Snapshot) -> np.ndarray:
         mask = np.zeros(self._image.shape[:2], bool)
-        if prob is not None:
-            region = self._state.region
-            np.greater(prob[region], self.threshold, out=mask[region])
+        if state.prob is not None:
+            np.greater(state.prob[state.region], self.threshold, out=mask[state.region])
         return mask
+
+    @property
+    def score(self) -> float:
+        """How sure the network is of the mask: the mean probability inside of it, 0 where empty."""
+        self._require_image()
+        state = self._state
+        if state.prob is None:
+            return 0.0
+        inside = state.prob[state.region]
+        inside = inside[inside > self.threshold]
+        return float(inside.mean()) if inside.size else 0.0
 
     # -- state ---------------------------------------------------------------------------------
 

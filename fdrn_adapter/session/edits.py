@@ -1,0 +1,134 @@
+"""Changes of clicks beyond adding one: several at once, moved, removed, and tried out."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class Edits:
+    """What InteractiveSession does to the clicks of its current object, by replaying them."""
+
+    def add_clicks(self, clicks: Iterable[Sequence]) -> np.ndarray:
+        """Click several times, as `add_click` one by one; all of them or none. Returns the mask.
+
+        Args:
+            clicks: (x, y, positive) each.
+
+        Raises:
+            RuntimeError: no image is set.
+            ValueError: one is outside the image; none is made.
+        """
+        self._require_image()
+        before = list(self._history), self._now
+        try:
+            for x, y, positive in clicks:
+                self.add_click(x, y, positive)
+        except BaseException:
+            self._history, self._now = before
+            self._restore()
+            raise
+        return self.mask
+
+    def remove_click(self, index: int) -> np.ndarray:
+        """Take any click back; later ones are made again. Returns the mask.
+
+        Args:
+            index: of `clicks`; -1 is the last, as `undo`, except that nothing can be redone.
+
+        Raises:
+            RuntimeError: no image is set.
+            IndexError: there is no such click.
+        """
+        number = self._click_number(index)
+        return self._replay(number, self.clicks[number + 1 :])
+
+    def move_click(self, index: int, x: float, y: float) -> np.ndarray:
+        """Put a click elsewhere; later ones are made again. Returns the mask.
+
+        Args:
+            index: of `clicks`; -1 is the last.
+            x, y: column and row in image pixels.
+
+        Raises:
+            RuntimeError: no image is set.
+            IndexError: there is no such click.
+            ValueError: outside the image. The session stays as it was in either case.
+        """
+        number = self._click_number(index)
+        moved = (x, y, self.clicks[number].positive)
+        return self._replay(number, [moved, *self.clicks[number + 1 :]])
+
+    def keep_clicks(self, number: int) -> np.ndarray:
+        """Undo or redo until the object has so many clicks. Returns the mask.
+
+        Raises:
+            RuntimeError: no image is set.
+            ValueError: there are not so many, undone ones included.
+        """
+        self._require_image()
+        if not 0 <= number < len(self._history):
+            raise ValueError(f"The object has {len(self._history) - 1} clicks, not {number}.")
+        self._now = number
+        self._restore()
+        return self.mask
+
+    def peek(self, x: float, y: float, positive: bool = True) -> np.ndarray:
+        """The mask that a click would give, (H, W) bool, without making it; for previews.
+
+        Raises:
+            RuntimeError: no image is set.
+            ValueError: outside the image.
+        """
+        self._require_image()
+        before = list(self._history), self._now
+        try:
+            return self.add_click(x, y, positive)
+        finally:
+            self._history, self._now = before
+            self._restore()
+
+    def _click_number(self, index: int) -> int:
+        self._require_image()
+        count = len(self.clicks)
+        if not -count <= index < count:
+            raise IndexError(f"There is no click {index}: the object has {count}.")
+        return index % count
+
+    def _replay(self, kept: int, clicks: Sequence) -> np.ndarray:
+        before = list(self._history), self._now
+        try:
+            self.keep_clicks(kept)
+            del self._history[kept + 1 :]
+            return self.add_clicks([_as_tuple(click) for click in clicks])
+        except BaseException:
+            self._history, self._now = before
+            self._restore()
+            raise
+
+
+def _as_tuple(click) -> tuple:
+    return click if isinstance(click, tuple) else (click.x, click.y, click.positive)
+
+
+def nearest_pixel(x: float, y: float, size: tuple[int, int]) -> tuple[int, int]:
+    """The pixel of a click, whose coordinates may be fractions: pixel (0, 0) has its centre there.
+
+    Args:
+        x, y: column and row.
+        size: rows and columns of the image.
+
+    Raises:
+        ValueError: no numbers, or outside the image.
+    """
+    rows, cols = size
+    if not (_inside(x, cols) and _inside(y, rows)):
+        raise ValueError(
+            f"The click x={x}, y={y} is outside the image: x (column) runs from 0 to "
+            f"{cols - 1}, y (row) from 0 to {rows - 1}."
+        )
+    return min(math.floor(x + 0.5), cols - 1), min(math.floor(y + 0.5), rows - 1)
+
+
+def _inside(value: float, count: int) -> bool:
+    return 0 <= value < count  # so that what lies on the last pixel's right half still counts
