@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     albumentations_seeds,
     albumentations_transforms,
+    checkpoint_classes,
     cpu_dist_maps,
     cpu_training,
     dataset_errors,
@@ -25,6 +26,7 @@ from .framework import Patch
 MODULES = (
     numpy_aliases,
     albumentations_transforms,
+    checkpoint_classes,
     dataset_errors,  # before the seeds, which wrap another method of the same class
     albumentations_seeds,
     small_objects,

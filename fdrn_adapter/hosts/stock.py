@@ -2,50 +2,67 @@
 
 import importlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
 
+from fdrn_adapter import trusted
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.trusted import HOST_PACKAGES
 
 logger = logging.getLogger(__name__)
 
-# Packages that carry the stock classes under the same sub-paths, in the order they are tried.
-HOST_PACKAGES = ("isegm", "ritm_annotation")
 
-
-def build_host(config: dict[str, Any], **kwargs: Any) -> nn.Module:
+def build_host(config: dict[str, Any], trust: Sequence[str] = (), **kwargs: Any) -> nn.Module:
     """Build a stock network from the `_config` that the stock code stores in checkpoints.
 
     The package named in the config is tried first, then its siblings that carry the same class: a
-    RITM checkpoint opens with ritm-annotation installed and the other way round.
+    RITM checkpoint opens with ritm-annotation installed and the other way round. Only networks of
+    known packages are built, see `trusted`.
 
     Args:
         config: {"class": dotted name, "params": {...}} as written by the stock `serialize`.
+        trust: further packages whose networks may be built.
         **kwargs: overrides, such as cpu_dist_maps=True.
 
     Raises:
-        CheckpointError: no installed package has the class.
+        CheckpointError: no installed package has the class, or it is of a package that is not
+            known.
     """
+    trusted.check_config(config)
+    allowed = trusted.packages_of(trust)
     root, _, path = config["class"].partition(".")
+    if root not in allowed and (trusted.installed(root) or not path.startswith("model.")):
+        raise CheckpointError(trusted.refusal(config["class"]))
     packages = [root, *(name for name in HOST_PACKAGES if name != root)]
     tried = []
     for package in packages:
-        module_path, _, class_name = f"{package}.{path}".rpartition(".")
+        if package not in allowed:  # a fork that is not here: its siblings may serve
+            tried.append(f"{package} (not installed)")
+            continue
+        moved = _renamed(config, root, package)
         try:
-            getattr(importlib.import_module(module_path), class_name)
+            trusted.network_class(moved["class"], allowed)
             serialization = importlib.import_module(f"{package}.utils.serialization")
+            _check_layers(moved, allowed)
         except (ImportError, AttributeError) as error:
             tried.append(f"{package} ({error})")
             continue
         if package != root:
             logger.info("%s is built with the package %s", config["class"], package)
-        return serialization.load_model(_renamed(config, root, package), **kwargs)
+        return serialization.load_model(moved, **kwargs)
     raise CheckpointError(
         f"The network class {config['class']} cannot be imported: tried {'; '.join(tried)}. "
         "Install it with `pip install fdrn_adapter[ritm]` or make a checkout importable "
         "(`--codebase DIR`, or fdrn_adapter.codebase.activate(DIR))."
     )
+
+
+def _check_layers(config: dict[str, Any], allowed: Sequence[str]) -> None:
+    for param in config["params"].values():
+        if param["type"] == "class":
+            trusted.parameter_class(param["value"], allowed)
 
 
 def _renamed(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:

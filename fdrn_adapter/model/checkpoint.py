@@ -1,19 +1,28 @@
 """Checkpoints: the stock layout, read without running code, loaded strictly."""
 
-from collections.abc import Mapping
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter import schemas, trusted
 from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.hosts.stock import build_host
 from fdrn_adapter.model.network import FDRNModel
 from fdrn_adapter.weight_files import read_file, write_whole
 from fdrn_adapter.weights import copy_network
 
+logger = logging.getLogger(__name__)
+
 _FDRN_CLASS = "fdrn_adapter.model.FDRNModel"
+_SCHEMA = {"state_dict": schemas.tensors, "config": schemas.mapping}
+# What DistributedDataParallel and torch.compile put before every name.
+_WRAPPERS = ("module.", "_orig_mod.")
+_MOST_CHANNELS = 4096
 
 
 def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
@@ -46,15 +55,20 @@ def write_checkpoint(path: Path, weights: dict[str, Tensor], config: dict[str, A
 
 
 def load(
-    path: str | Path, host: nn.Module | None = None, device: str | torch.device = "cpu"
+    path: str | Path, host: nn.Module | None = None, device: str | torch.device = "cpu",
+    trust: Sequence[str] = (),
 ) -> nn.Module:
     """Read a checkpoint of an FDRN model or of a stock network, strictly.
+
+    Safe for files of strangers: nothing in them is run, and they choose among networks of RITM,
+    ritm-annotation and ClickSEG only (see SECURITY.md).
 
     Args:
         path: file written by `save` or by the stock trainer.
         host: build the FDRN around this stock network (deep-copied) instead of the one described
             in the file.
         device: where to put the model.
+        trust: top-level packages, of forks, whose networks the file may name besides.
 
     Returns:
         the model in eval mode.
@@ -65,38 +79,96 @@ def load(
     """
     stored = read_file(path, "cpu")
     if not isinstance(stored, dict) or not {"state_dict", "config"} <= stored.keys():
-        keys = sorted(map(str, stored))[:5] if isinstance(stored, dict) else type(stored).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint of this kind: expected a dict with 'state_dict' and "
-            f"'config', got {keys}. Bare weights of a backbone go to wrap(encoder_weights=...)."
-        )
-    model = _build(stored["config"], host, path)
-    load_weights(model, stored["state_dict"], str(path))
+        raise CheckpointError(_other_kind(path, stored))
+    # Trainers keep further entries there, which are of no use here.
+    stored = schemas.require({name: stored[name] for name in _SCHEMA}, str(path), _SCHEMA)
+    weights = unwrapped(stored["state_dict"])
+    model = _build(stored["config"], host, path, weights, trust)
+    load_weights(model, weights, str(path))
     return model.to(device).eval()
 
 
-def _build(config: Any, host: nn.Module | None, path: str | Path) -> nn.Module:
+def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights without the prefix that all names got by DistributedDataParallel or torch.compile."""
+    weights = dict(weights)
+    for prefix in _WRAPPERS * 2:  # either may be around the other
+        if weights and all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _other_kind(path: str | Path, stored: Any) -> str:
+    if isinstance(stored, Mapping) and stored and all(
+        isinstance(v, Tensor) for v in stored.values()
+    ):
+        return (
+            f"{path} holds bare weights ({len(stored)} tensors, the first is {next(iter(stored))}) "
+            "and not which network they are of; a checkpoint is a dict with 'state_dict' and "
+            "'config'. Build the network, load them with net.load_state_dict(...) and write a "
+            "checkpoint with fdrn_adapter.save(net, path). Weights of an image encoder alone go to "
+            "wrap(encoder_weights=...)."
+        )
+    keys = sorted(map(str, stored))[:5] if isinstance(stored, dict) else type(stored).__name__
+    return (
+        f"{path} is not a checkpoint of this kind: expected a dict with 'state_dict' and "
+        f"'config', got {keys}."
+    )
+
+
+def _build(
+    config: dict[str, Any], host: nn.Module | None, path: str | Path, weights: dict[str, Tensor],
+    trust: Sequence[str],
+) -> nn.Module:
+    allowed = trusted.packages_of(trust)  # outside: not the file's fault
     try:
-        name, params = config["class"], config["params"]
-        values = {key: param["value"] for key, param in params.items()}
-    except (TypeError, KeyError) as error:
-        raise CheckpointError(
-            f"{path}: the config is not the one that FDRN or stock checkpoints carry ({error!r})."
-        ) from error
-    if name != _FDRN_CLASS and host is not None:
-            raise CheckpointError(
-                f"{path} holds a stock network ({name}), and host= was given. Load it without "
-                "host, or wrap(host) and load an FDRN checkpoint."
-            )
-    if host is not None:
-        values["host"] = copy_network(host)
-    try:
-        return FDRNModel(**values) if name == _FDRN_CLASS else build_host(config)
+        trusted.check_config(config)
+        if config["class"] != _FDRN_CLASS:
+            if host is not None:
+                raise CheckpointError(
+                    f"it holds a stock network ({config['class']}), and host= was given. Load it "
+                    "without host, or wrap(host) and load an FDRN checkpoint."
+                )
+            return _stock(config, weights, allowed)
+        return FDRNModel(**_fdrn_arguments(config, host, weights, allowed))
     # The stock code asserts that it knows every option of the network.
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except (
+        CheckpointError, AssertionError, KeyError, TypeError, ValueError, AttributeError,
+        RuntimeError,
+    ) as error:
         raise CheckpointError(
             f"{path}: the model it describes cannot be built: {error or repr(error)}"
         ) from error
+
+
+def _stock(config: Any, weights: dict[str, Tensor], allowed: Sequence[str]) -> nn.Module:
+    trusted.check_config(config)
+    trusted.check_width(config, weights, lambda: build_host(config, allowed))
+    return build_host(config, allowed)
+
+
+def _fdrn_arguments(
+    config: dict[str, Any], host: nn.Module | None, weights: dict[str, Tensor],
+    allowed: Sequence[str],
+) -> dict[str, Any]:
+    values = {name: param["value"] for name, param in config["params"].items()}
+    known = [
+        name for name, p in inspect.signature(FDRNModel).parameters.items()
+        if p.kind is not p.VAR_KEYWORD
+    ]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise CheckpointError(
+            f"it has settings that this version does not know ({', '.join(unknown)}): update "
+            "fdrn_adapter."
+        )
+    trusted.check_encoder(values.get("encoder"))
+    channels = values.get("context_channels", 0)
+    if isinstance(channels, int) and channels > _MOST_CHANNELS:
+        raise CheckpointError(f"context_channels is at most {_MOST_CHANNELS}, got {channels}.")
+    values["host"] = copy_network(host) if host is not None else _stock(
+        values.get("host"), weights, allowed
+    )
+    return values
 
 
 def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str) -> None:
@@ -106,6 +178,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str
         CheckpointError: names missing, foreign and misshapen entries; the model is unchanged.
     """
     ours = model.state_dict()
+    state_dict = unwrapped(state_dict)
     missing = [k for k in ours if k not in state_dict]
     foreign = [k for k in state_dict if k not in ours]
     wrong = [

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fdrn_adapter import hosts
+from fdrn_adapter import hosts, trusted
 from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS, build_backbone
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE, build_encoder
 from fdrn_adapter.errors import FeatureMismatchError
@@ -78,7 +78,8 @@ class FDRNModel(nn.Module):
         **host_kwargs: Any,
     ):
         super().__init__()
-        if isinstance(host, dict):
+        if isinstance(host, dict):  # out of a checkpoint
+            trusted.check_encoder(encoder)
             host = hosts.build_host(host, **host_kwargs)
         info = hosts.describe_host(host)
         if init not in INITS:

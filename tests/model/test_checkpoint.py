@@ -162,9 +162,10 @@ def test_pickled_code_is_not_run(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "message"), [
-    ({"weight": torch.zeros(1)}, r"expected a dict with 'state_dict' and 'config'.*'weight'"),
+    ({"weight": torch.zeros(1)}, r"bare weights \(1 tensors, .* weight\).*fdrn_adapter\.save"),
+    ({"model": 1}, r"expected a dict with 'state_dict' and 'config', got \['model'\]"),
     ([1, 2], "got list"),
-    ({"state_dict": {}, "config": None}, "the config is not the one"),
+    ({"state_dict": {}, "config": None}, "'config' should be a dict, got None"),
     ({"state_dict": {}, "config": {"class": "nobody.model.Net", "params": {}}},
      r"nobody.model.Net cannot be imported.*--codebase DIR"),
 ])
