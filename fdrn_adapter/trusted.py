@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.errors import CheckpointError
@@ -205,8 +206,6 @@ def check_width(config: dict[str, Any], weights: Any, build: Any) -> None:
     Raises:
         CheckpointError: it has more than twice as many values as are stored.
     """
-    import torch
-
     wide = {"width": 64, "ocr_width": 512}
     values = {name: param["value"] for name, param in config["params"].items()}
     if all(not isinstance(values.get(n), int) or values[n] <= most for n, most in wide.items()):

@@ -36,6 +36,7 @@ class CheckpointClasses(Patch):
             Raises:
                 CheckpointError: anything else; it is not imported.
             """
+            # Not at the top: `fdrn doctor` lists the patches without torch.
             from fdrn_adapter import trusted
 
             if options.current.trust_checkpoints or class_str == _FDRN_CLASS:

@@ -13,10 +13,11 @@ from support.source import Source, circles, import_graph, sources
 
 FILES = sources()
 
-# Who knows names of the stock code. `codebase` finds checkouts, by the name of their package.
+# Who knows names of the stock code. `codebase` finds checkouts, by the name of their package;
+# `trusted` says which packages a file may name.
 KNOW_THE_STOCK = (
     "fdrn_adapter/hosts/", "fdrn_adapter/session/pipeline.py", "fdrn_adapter/training/",
-    "patches/", "fdrn_adapter/codebase.py",
+    "patches/", "fdrn_adapter/codebase.py", "fdrn_adapter/trusted.py",
 )
 STOCK_NAME = re.compile(r"(isegm|ritm_annotation)(\.[\w.]*)?")
 # Imports of what is no module of the stock code, though its name is worked out.
