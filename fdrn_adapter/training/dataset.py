@@ -165,8 +165,9 @@ class _View:
         sample.remove_small_objects(stock.min_object_area)
         self.mirrored = self.draw.random() < self.owner.mirror_prob
         if self.mirrored:
-            sample.image = np.ascontiguousarray(sample.image[:, ::-1])
-            sample._encoded_masks = np.ascontiguousarray(sample._encoded_masks[:, ::-1])
+            # Not `ascontiguousarray`, which leaves the negative stride of a single column.
+            sample.image = sample.image[:, ::-1].copy()
+            sample._encoded_masks = sample._encoded_masks[:, ::-1].copy()
         sampler.sample_object(sample)
         self.whole = sample.image
         self.roi = self._draw_roi(sampler.selected_mask[0])

@@ -86,7 +86,7 @@ def cut_image(image: np.ndarray, roi: Roi, size: tuple[int, int]) -> np.ndarray:
         (*size, 3) uint8.
     """
     rmin, rmax, cmin, cmax = roi
-    part = torch.from_numpy(np.ascontiguousarray(image[rmin : rmax + 1, cmin : cmax + 1]))
+    part = torch.from_numpy(image[rmin : rmax + 1, cmin : cmax + 1].copy())
     part = part.permute(2, 0, 1)[None].float()
     crop = F.interpolate(part, size, mode="bilinear", align_corners=True)
     return crop[0].permute(1, 2, 0).round().to(torch.uint8).numpy()
@@ -110,7 +110,7 @@ def shrink(image: np.ndarray, size: tuple[int, int]) -> Tensor:
     Returns:
         (3, *size) in [0, 1].
     """
-    whole = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    whole = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     resized = F.interpolate(whole, size, mode="bilinear", align_corners=False, antialias=True)
     return resized[0].clamp_(0, 1)
 

@@ -95,3 +95,13 @@ def test_roi_on_the_global_image_lies_where_the_resize_puts_it():
     # Row r of the global image shows small[r] of the image's rows.
     assert np.interp(top, index, small) == pytest.approx(20, abs=1e-4)
     assert np.interp(bottom, index, small) == pytest.approx(81, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(9, 1, 3), (1, 9, 3)])
+def test_mirrored_images_of_one_column(shape):
+    """Their negative strides used to end training, at random: half of the samples are mirrored."""
+    mirrored = np.arange(27, dtype=np.uint8).reshape(shape)[::-1, ::-1]
+    last = (0, shape[0] - 1, 0, shape[1] - 1)
+    assert np.array_equal(rois.cut_image(mirrored, last, shape[:2]), mirrored)
+    want = torch.from_numpy(mirrored.copy()).permute(2, 0, 1) / 255
+    assert torch.allclose(rois.shrink(mirrored, shape[:2]), want, atol=1e-6)
