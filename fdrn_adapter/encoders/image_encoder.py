@@ -286,27 +286,7 @@ def build_encoder(
         normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
         max_side: see ImageEncoder.
         frozen, context_channels: see ImageEncoder.
-
-    Raises:
-        ValueError: max_side is not a positive number of pixels, or context_channels is negative or
-            without both maps.
     """
-    if not (isinstance(max_side, int) and max_side >= 32) or isinstance(max_side, bool):
-        raise ValueError(
-            f"encoder_max_side is the longest side in pixels that F1 sees, an int of at least 32 "
-            f"(default {MAX_SIDE}); got {max_side!r}."
-        )
-    whole = isinstance(context_channels, int) and not isinstance(context_channels, bool)
-    if not whole or context_channels < 0:
-        raise ValueError(
-            f"context_channels is a number of channels, 0 for no third view of f_high; got "
-            f"{context_channels!r}."
-        )
-    if context_channels and (backbone.low is None or backbone.high is None):
-        raise ValueError(
-            "context_channels brings f_high to where f_low enters the host: it needs use_low=True "
-            "and use_high=True."
-        )
     own = hasattr(backbone, "mean")
     mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
     std = backbone.std if own else tuple(normalization.std.flatten().tolist())

@@ -136,7 +136,7 @@ class AcceleratedModel:
         model = self.model
         if not getattr(model, "is_fdrn", False):
             return self._click(image, points, None)
-        model._check_inputs(image, points)
+        model.check_click(image, points)
         recycling = model.current_recycling(len(image))
         if recycling is None and model.image_encoder is not None:
             rows, cols = image.shape[-2:]

@@ -7,86 +7,117 @@ from dataclasses import dataclass
 from fdrn_adapter import hosts
 from fdrn_adapter.encoders import catalogue, hrnet, segformer
 
+LEVELS = ("low", "high")
+
 
 @dataclass(frozen=True)
 class Blocks:
-    """Checked block indices: F1's low and high, F2's low_tilde and high_tilde."""
+    """The blocks that an index counts.
 
-    low: int
-    high: int
-    low_tilde: int
-    high_tilde: int
+    Attributes:
+        where: whose they are, for messages.
+        last: index of the last one.
+    """
 
-    @property
-    def settings(self) -> dict[str, int]:
-        return {
-            "b_low": self.low, "b_high": self.high,
-            "b_low_tilde": self.low_tilde, "b_high_tilde": self.high_tilde,
-        }
+    where: str
+    last: int
 
-    @classmethod
-    def check(
-        cls, encoder: str, info: hosts.HostInfo, b_low: int | None, b_high: int | None,
-        b_low_tilde: int | None, b_high_tilde: int | None, use_low: bool, use_high: bool,
-    ) -> Blocks:
-        """Fill in the defaults and refuse what is out of range.
-
-        b is the last block by default, b~ = min(b, last of the host) where both networks are HRNets
-        (Table 6). Blocks of other pairs have no common depth (the third stages of SegFormer B0 and
-        B3 have 2 and 18): there b~ is the host's last block.
+    def choose(self, name: str, index: int | None, default: int) -> int:
+        """A checked index, `default` for None.
 
         Raises:
-            ValueError: no such encoder or block; high-level features from the shallower of two
-                blocks of one stage.
+            ValueError: no such block; the message has `name` and what is allowed.
         """
-        if not isinstance(encoder, str):
+        if index is None:
+            return default
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index <= self.last:
             raise ValueError(
-                f"encoder should be a name, got {encoder!r}. Allowed: {catalogue.encoder_names()}."
+                f"{name}={index!r} is out of range: {self.where} has blocks 0..{self.last} (an "
+                f"int, or None for {default})."
             )
-        last = [count - 1 for count in catalogue.num_blocks(encoder)]
-        last_tilde = [info.low_blocks - 1, info.high_blocks - 1]
-        comparable = encoder in hrnet.HRNET_VARIANTS and info.family == "hrnet"
-        # What b_low and b_high index, for messages; an HRNet is tapped in its third stage only.
-        where = f"the image encoder {encoder!r}"
-        theirs = [where, where]
-        if encoder in segformer.VARIANTS:
-            theirs = [f"stage {i} of {where}" for i in (1, 3)]
-        ours = [f"the host's stage {1 if info.family == 'segformer' else 3}", "the host's stage 3"]
-        b = [
-            _block(name, value, last[i], last[i], theirs[i])
-            for i, (name, value) in enumerate((("b_low", b_low), ("b_high", b_high)))
-        ]
-        default = [min(b[i], last_tilde[i]) if comparable else last_tilde[i] for i in (0, 1)]
-        tilde = [
-            _block(name, value, default[i], last_tilde[i], ours[i])
-            for i, (name, value) in enumerate(
-                (("b_low_tilde", b_low_tilde), ("b_high_tilde", b_high_tilde))
-            )
-        ]
-        if use_low and use_high:
-            if theirs[0] == theirs[1]:
-                _check_order("b", *b, last[1])
-            if ours[0] == ours[1]:
-                _check_order("b~", *tilde, last_tilde[1])
-        return cls(*b, *tilde)
+        return index
 
 
-def _block(name: str, value: int | None, default: int, last: int, where: str) -> int:
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
+@dataclass(frozen=True)
+class Level:
+    """One level of the features: where it can be read in F1, and where it can enter the host.
+
+    Attributes:
+        name: one of LEVELS.
+        read, entered: blocks of the image encoder and of the host.
+        comparable: whether equal indices of both mean equal depths.
+    """
+
+    name: str
+    read: Blocks
+    entered: Blocks
+    comparable: bool
+
+    def choose(self, b: int | None, b_tilde: int | None) -> tuple[int, int]:
+        """Checked indices; for None the last block of F1, and min(b, last) or last of the host."""
+        b = self.read.choose(f"b_{self.name}", b, self.read.last)
+        default = min(b, self.entered.last) if self.comparable else self.entered.last
+        return b, self.entered.choose(f"b_{self.name}_tilde", b_tilde, default)
+
+
+def levels(encoder: str, info: hosts.HostInfo) -> list[Level]:
+    """The levels of a pair of image encoder and host.
+
+    Equal blocks are of equal depth where both networks are HRNets (Table 6); the third stages of
+    SegFormer B0 and B3 have 2 and 18 blocks.
+
+    Raises:
+        ValueError: no such encoder.
+    """
+    if not isinstance(encoder, str):
         raise ValueError(
-            f"{name}={value!r} is out of range: {where} has blocks 0..{last} (an int, or None for "
-            f"{default})."
+            f"encoder should be a name, got {encoder!r}. Allowed: {catalogue.encoder_names()}."
         )
-    return value
-
-
-def _check_order(which: str, low: int, high: int, last: int) -> None:
-    if high >= low:
-        return
-    names = ("b_low", "b_high") if which == "b" else ("b_low_tilde", "b_high_tilde")
-    raise ValueError(
-        f"{names[1]}={high} < {names[0]}={low}: high-level features come from the deeper block "
-        f"(Sec. 4.1). Choose {names[1]} in {low}..{last} or lower {names[0]} to at most {high}."
+    comparable = encoder in hrnet.HRNET_VARIANTS and info.family == "hrnet"
+    theirs = [f"the image encoder {encoder!r}"] * 2  # an HRNet is tapped in its third stage only
+    if encoder in segformer.VARIANTS:
+        theirs = [f"stage {i} of {theirs[0]}" for i in (1, 3)]
+    ours = [f"the host's stage {1 if info.family == 'segformer' else 3}", "the host's stage 3"]
+    counts = zip(
+        catalogue.num_blocks(encoder), (info.low_blocks, info.high_blocks), strict=True
     )
+    return [
+        Level(name, Blocks(theirs[i], read - 1), Blocks(ours[i], entered - 1), comparable)
+        for i, (name, (read, entered)) in enumerate(zip(LEVELS, counts, strict=True))
+    ]
+
+
+def choose(
+    encoder: str, info: hosts.HostInfo, wanted: dict[str, tuple[int | None, int | None]],
+    used: tuple[str, ...],
+) -> dict[str, tuple[int, int]]:
+    """Blocks (b, b~) by level, with defaults filled in.
+
+    Args:
+        encoder: name of the image encoder.
+        info: description of the host.
+        wanted: level -> (b, b~), None for the default.
+        used: the levels that are recycled.
+
+    Raises:
+        ValueError: no such encoder or block; high-level features from the shallower of two blocks
+            of one stage.
+    """
+    low, high = levels(encoder, info)
+    chosen = {level.name: level.choose(*wanted[level.name]) for level in (low, high)}
+    if used == LEVELS:
+        for i, (suffix, deep, shallow) in enumerate(
+            (("", high.read, low.read), ("_tilde", high.entered, low.entered))
+        ):
+            if deep.where == shallow.where:
+                _check_order(suffix, chosen["low"][i], chosen["high"][i], deep.last)
+    return chosen
+
+
+def _check_order(suffix: str, low: int, high: int, last: int) -> None:
+    if high < low:
+        raise ValueError(
+            f"b_high{suffix}={high} < b_low{suffix}={low}: high-level features come from the "
+            f"deeper block (Sec. 4.1). Choose b_high{suffix} in {low}..{last} or lower "
+            f"b_low{suffix} to at most {high}."
+        )

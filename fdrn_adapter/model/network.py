@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fdrn_adapter import hosts, trusted
-from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS, build_backbone
-from fdrn_adapter.encoders.image_encoder import MAX_SIDE, build_encoder
+from fdrn_adapter.encoders.catalogue import build_backbone
+from fdrn_adapter.encoders.image_encoder import ImageEncoder, build_encoder
 from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import DeferredRecycling, Recycling, recycle
@@ -32,9 +32,9 @@ from fdrn_adapter.grafts.injection import (
     injections,
 )
 from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
-from fdrn_adapter.model.blocks import Blocks
+from fdrn_adapter.model import checks
+from fdrn_adapter.model.settings import Settings, takes_settings
 
-INITS = ("identity", "paper")
 _recycled: ContextVar[dict[int, Recycling | DeferredRecycling] | None] = ContextVar(
     "fdrn_recycled", default=None
 )
@@ -50,104 +50,86 @@ class FDRNModel(nn.Module):
     Args:
         host: the stock network, changed in place, or its `_config`, from which it is built (this
             is how the stock `load_is_model` rebuilds an FDRN model).
-        b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low,
-            use_high, freeze_encoder, encoder_max_side, context_channels: see `wrap`.
         encoder_source: where F1's weights came from, for `repr`.
-        **host_kwargs: passed to the host's class when it is built from its config.
+        **options: the fields of `Settings`, described at `wrap`; others are passed to the host's
+            class when it is built from its config.
+
+    Attributes:
+        settings: what the model was built by, with every default filled in.
+        info: description of the host.
     """
 
     is_fdrn = True
     host_held = False  # its batch norms stay in eval mode, see training.hold_host
 
+    @takes_settings
     def __init__(
-        self,
-        host: nn.Module | dict[str, Any] | None = None,
-        b_low: int | None = None,
-        b_high: int | None = None,
-        b_low_tilde: int | None = None,
-        b_high_tilde: int | None = None,
-        encoder: str | None = None,
-        init: str = "identity",
-        decouple_clicks: bool = True,
-        use_low: bool = True,
-        use_high: bool = True,
-        freeze_encoder: bool = False,
-        encoder_max_side: int = MAX_SIDE,
-        context_channels: int = 0,
-        encoder_source: str = "random",
-        **host_kwargs: Any,
+        self, host: nn.Module | dict[str, Any] | None = None, *, encoder_source: str = "random",
+        **options: Any,
     ):
         super().__init__()
+        settings, host_options = Settings.split(options)
         if isinstance(host, dict):  # out of a checkpoint
-            trusted.check_encoder(encoder)
-            host = hosts.build_host(host, **host_kwargs)
-        info = hosts.describe_host(host)
-        if init not in INITS:
-            raise ValueError(f"init should be one of {INITS}, got {init!r}.")
-        if encoder is None:
-            encoder = DEFAULT_ENCODERS[info.family]
-        blocks = Blocks.check(
-            encoder, info, b_low, b_high, b_low_tilde, b_high_tilde, use_low, use_high
-        )
-        if decouple_clicks and info.missing_click_encoder:
-            raise hosts.UnsupportedHostError(
-                f"The clicks of this host cannot be decoupled: {info.missing_click_encoder}. Pass "
-                "decouple_clicks=False to graft the image encoder alone."
+            trusted.check_encoder(settings.encoder)
+            host = hosts.build_host(host, **host_options)
+        elif host_options:
+            raise TypeError(
+                f"{', '.join(host_options)}: options of a host are for one that is built from its "
+                "config; this one was built before."
             )
-        self.info, self.init, self.decouple_clicks = info, init, decouple_clicks
+        self.info = hosts.describe_host(host)
+        self.settings = settings.for_host(self.info)
         self.encoder_source = encoder_source
-        self._settings = dict(
-            blocks.settings, encoder=encoder, init=init, decouple_clicks=decouple_clicks,
-            use_low=use_low, use_high=use_high, freeze_encoder=freeze_encoder,
-            encoder_max_side=encoder_max_side, context_channels=context_channels,
-        )
         # What `unwrap` puts back: module flags, and stock modules that are replaced below.
         self._training_flags = {name: m.training for name, m in host.named_modules()}
         self._replaced: dict[str, nn.Module] = {}
-
-        self.image_encoder = None
-        if use_low or use_high:
-            backbone = build_backbone(
-                encoder, host, info, blocks.low if use_low else None,
-                blocks.high if use_high else None,
-            )
-            self.image_encoder = build_encoder(
-                backbone, encoder, host.normalization, encoder_max_side, freeze_encoder,
-                context_channels,
-            )
-        elif context_channels:
-            raise ValueError("context_channels without an encoder: set use_low and use_high.")
-        self.sfi, self.tfi = self._integrations(host, use_low, use_high)
+        self.image_encoder = self._build_encoder(host)
+        self.sfi, self.tfi = self._integrations(host)
         self.host = host
-        self._inject(blocks)
-        if decouple_clicks:
-            self._decouple_clicks()
+        self._graft()
         reference = next(host.parameters())
         self.to(device=reference.device, dtype=reference.dtype)
-        flags = self._training_flags
         self.train(host.training)
-        for name, module in host.named_modules():
-            module.training = flags.get(name, module.training)
+        self._restore_modes(host)
 
     # -- grafting ------------------------------------------------------------------------------
 
-    def _integrations(self, host: nn.Module, use_low: bool, use_high: bool):
-        identity, info = self.init == "identity", self.info
+    def _build_encoder(self, host: nn.Module) -> ImageEncoder | None:
+        settings = self.settings
+        if not settings.levels:
+            return None
+        backbone = build_backbone(
+            settings.encoder, host, self.info, settings.tapped("low"), settings.tapped("high")
+        )
+        return build_encoder(
+            backbone, settings.encoder, host.normalization, settings.encoder_max_side,
+            settings.freeze_encoder, settings.context_channels,
+        )
+
+    def _integrations(self, host: nn.Module):
+        settings, info = self.settings, self.info
         norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
         sfi = tfi = None
-        if use_high:
+        if settings.use_high:
             values = info.high_channels * (2 if info.family == "segformer" else 1)
-            sfi = SemanticFeatureIntegration(info.high_channels, identity, norm, values)
-        if use_low:
+            sfi = SemanticFeatureIntegration(info.high_channels, settings.identity, norm, values)
+        if settings.use_low:
             extra = self.image_encoder.low_channels + self.image_encoder.context_channels
-            tfi = TextureFeatureIntegration(info.low_channels, extra, identity, norm)
+            tfi = TextureFeatureIntegration(info.low_channels, extra, settings.identity, norm)
         return sfi, tfi
 
-    def _inject(self, blocks: Blocks) -> None:
-        info = self.info
+    def _graft(self) -> None:
+        """Change the host in place: hooks where features enter, and the decoupled click encoder."""
+        self._inject()
+        if self.settings.decouple_clicks:
+            self._decouple_clicks()
+
+    def _inject(self) -> None:
+        info, settings = self.info, self.settings
         for module, kind, site, b, stride, branch in (
-            (self.tfi, LOW, info.low_site, blocks.low_tilde, hosts.LOW_STRIDE, hosts.LOW_BRANCH),
-            (self.sfi, HIGH, info.high_site, blocks.high_tilde, hosts.HIGH_STRIDE,
+            (self.tfi, LOW, info.low_site, settings.b_low_tilde, hosts.LOW_STRIDE,
+             hosts.LOW_BRANCH),
+            (self.sfi, HIGH, info.high_site, settings.b_high_tilde, hosts.HIGH_STRIDE,
              hosts.HIGH_BRANCH),
         ):
             if module is None:
@@ -164,8 +146,13 @@ class FDRNModel(nn.Module):
         maps, stock = map(self.host.get_submodule, (info.click_maps, info.click_encoder))
         self._replaced = {info.click_maps: maps, info.click_encoder: stock}
         _set_module(self.host, info.click_maps, DecoupledClickMaps(maps))
-        decoupled = encoder(stock, info.click_channels, identity=self.init == "identity")
+        decoupled = encoder(stock, info.click_channels, identity=self.settings.identity)
         _set_module(self.host, info.click_encoder, decoupled)
+
+    def _restore_modes(self, host: nn.Module) -> None:
+        """Put the host's modules in the modes they had when they were wrapped."""
+        for name, module in host.named_modules():
+            module.training = self._training_flags.get(name, module.training)
 
     def release_host(self) -> nn.Module:
         """Undo the grafting and return the host; this model is of no use afterwards."""
@@ -175,8 +162,7 @@ class FDRNModel(nn.Module):
         reference = next(host.parameters())
         for path, module in self._replaced.items():
             _set_module(host, path, module.to(reference.device, reference.dtype))
-        for name, module in host.named_modules():
-            module.training = self._training_flags.get(name, module.training)
+        self._restore_modes(host)
         del self.host
         return host
 
@@ -195,7 +181,7 @@ class FDRNModel(nn.Module):
             the host's outputs: "instances" (B, 1, H, W) logits and whatever else it returns, for
             FocalClick "feature" and "click_map" among it, which `refine` and its losses take.
         """
-        self._check_inputs(image, points)
+        self.check_click(image, points)
         recycling = self.current_recycling(len(image))
         if recycling is None and self.image_encoder is not None:
             rows, cols = image.shape[-2:]
@@ -207,7 +193,7 @@ class FDRNModel(nn.Module):
             outputs = self.host(image, points)
         finally:
             current_call.reset(token)
-        if self.decouple_clicks and "click_map" in outputs:
+        if self.settings.decouple_clicks and "click_map" in outputs:
             outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
         return outputs
 
@@ -240,13 +226,7 @@ class FDRNModel(nn.Module):
         Raises:
             ValueError: another shape, dtype or range.
         """
-        _check_image(image, 3, self._dtype, "encode_image takes the image without previous mask")
-        low, high = torch.aminmax(image)
-        if low < -0.01 or high > 1.01:
-            raise ValueError(
-                f"encode_image takes un-normalised RGB in [0, 1]; values run from {low:.3g} to "
-                f"{high:.3g}. Divide 8-bit images by 255 and do not normalise: the model does."
-            )
+        checks.check_image(image, self._dtype)
         if self.image_encoder is None:
             size = tuple(image.shape[-2:])
             return ImageFeatures({}, {}, size, size, "none", batch=len(image))
@@ -274,7 +254,7 @@ class FDRNModel(nn.Module):
             FeatureMismatchError: features of another model, or a number that does not fit.
         """
         for part in [features] if isinstance(features, ImageFeatures) else features:
-            self._check_features(part)
+            self.check_features(part)
         with self._using(recycle(features, rois, image_index)) as placed:
             yield placed
 
@@ -322,57 +302,45 @@ class FDRNModel(nn.Module):
     def _dtype(self) -> torch.dtype:
         return next(self.host.parameters()).dtype
 
-    def _check_inputs(self, image: Tensor, points: Tensor) -> None:
-        channels = 3 + bool(self.host.with_prev_mask)
-        what = "RGB and the previous mask" if channels == 4 else "RGB"
-        remedy = (
-            f"this model takes {what}"
-            + (": torch.cat([image, prev_mask], dim=1), zeros at the first click" * (channels == 4))
-        )
-        _check_image(image, channels, self._dtype, remedy)
-        if points.ndim != 3 or points.shape[2] != 3 or points.shape[1] % 2 or not points.shape[1]:
-            raise ValueError(
-                f"points should have the shape (B, 2N, 3), rows of (row, col, order), N positive "
-                f"then N negative; got {tuple(points.shape)}."
-            )
-        if len(points) != len(image):
-            raise ValueError(f"{len(image)} images but points for {len(points)}.")
+    def check_click(self, image: Tensor, points: Tensor) -> None:
+        """Refuse what `forward` does not take.
 
-    def _check_features(self, features: ImageFeatures) -> None:
-        if not isinstance(features, ImageFeatures):
-            raise FeatureMismatchError(
-                "features should come from model.encode_image(image), got "
-                f"{type(features).__name__}."
-            )
-        if self.image_encoder is None:
-            return
-        mine = self.image_encoder.architecture
-        if features.architecture != mine:
-            raise FeatureMismatchError(
-                f"These features come from another image encoder: {features.architecture}, this "
-                f"model has {mine}. Call encode_image of this model."
-            )
-        weights = self.image_encoder.fingerprint() if features.weights else ""
-        if features.weights != weights:
-            raise FeatureMismatchError(
-                "These features come from the same kind of image encoder with other weights "
-                f"({features.weights}, this model has {weights}). Encode the image again with "
-                "this model."
-            )
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        checks.check_click(image, points, self.host.with_prev_mask, self._dtype)
+
+    def check_features(self, features: ImageFeatures) -> None:
+        """Refuse features of another model, or on another device.
+
+        Raises:
+            FeatureMismatchError: they do not fit.
+        """
         device = next(self.host.parameters()).device
-        where = next(iter(features.maps.values())).device
-        if where != device:
-            raise FeatureMismatchError(
-                f"The features are on {where}, the model on {device}: features.to('{device}')."
-            )
+        checks.check_features(features, self.image_encoder, device)
 
     # -- being a drop-in -----------------------------------------------------------------------
+
+    @property
+    def init(self) -> str:
+        """How the model was initialised, see `wrap`."""
+        return self.settings.init
+
+    @property
+    def decouple_clicks(self) -> bool:
+        """Whether the current click is encoded apart from the history."""
+        return self.settings.decouple_clicks
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return self.settings.as_dict()
 
     @property
     def _config(self) -> dict[str, Any]:
         """What the stock code stores in checkpoints and rebuilds the model from."""
         values = {
-            "host": self.host._config, **self._settings, "encoder_source": self.encoder_source,
+            "host": self.host._config, **self.settings.as_dict(),
+            "encoder_source": self.encoder_source,
         }
         return {
             "class": "fdrn_adapter.model.FDRNModel",
@@ -392,23 +360,10 @@ class FDRNModel(nn.Module):
             return getattr(host, name)
 
     def extra_repr(self) -> str:
-        settings = ", ".join(f"{k}={v!r}" for k, v in self._settings.items())
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.as_dict().items())
         return f"host={self.info.name}, {settings}, encoder_weights={self.encoder_source!r}"
 
 
 def _set_module(net: nn.Module, path: str, module: nn.Module) -> None:
     owner, _, name = path.rpartition(".")
     setattr(net.get_submodule(owner), name, module)
-
-
-def _check_image(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) -> None:
-    if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != channels:
-        got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(
-            f"The image should have the shape (B, {channels}, H, W), got {got}; {remedy}."
-        )
-    if image.dtype != dtype:
-        raise ValueError(
-            f"The image has dtype {image.dtype}, the model {dtype}. Pass RGB in [0, 1]: "
-            "image.float() / 255 for 8-bit images, image.to(dtype) otherwise."
-        )

@@ -10,6 +10,7 @@ from fdrn_adapter.encoders.image_encoder import MAX_SIDE
 from fdrn_adapter.grafts.injection import injections
 from fdrn_adapter.hosts.catalogue import describe_host
 from fdrn_adapter.model.network import FDRNModel
+from fdrn_adapter.model.settings import Settings
 from fdrn_adapter.weight_files import read_weights
 from fdrn_adapter.weights import copy_network
 
@@ -82,22 +83,12 @@ def wrap(
             "This network is wrapped already. Take the stock network back with "
             "fdrn_adapter.unwrap(model) and wrap that."
         )
-    describe_host(host)  # refuse before copying
-    model = FDRNModel(
-        copy_network(host) if copy else host,
-        b_low=b_low,
-        b_high=b_high,
-        b_low_tilde=b_low_tilde,
-        b_high_tilde=b_high_tilde,
-        encoder=encoder,
-        init=init,
-        decouple_clicks=decouple_clicks,
-        use_low=use_low,
-        use_high=use_high,
-        freeze_encoder=freeze_encoder,
-        encoder_max_side=encoder_max_side,
-        context_channels=context_channels,
+    settings = Settings(
+        b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low, use_high,
+        freeze_encoder, encoder_max_side, context_channels,
     )
+    describe_host(host)  # refuse before copying
+    model = FDRNModel(copy_network(host) if copy else host, **settings.as_dict())
     if model.image_encoder is not None:
         model.encoder_source = _start_encoder(model, encoder_weights)
     elif encoder_weights is not None:

@@ -173,8 +173,8 @@ def _trained(cfg: Any, run: PaperRun) -> nn.Module:
     ]
     if getattr(model, "is_fdrn", False) != run.entry.is_fdrn:
         wrong.append("one is an FDRN and the other is not")
-    elif run.entry.is_fdrn and model._settings["encoder"] != run.entry.fdrn["encoder"]:
-        wrong.append(f"F1 is {model._settings['encoder']!r}")
+    elif run.entry.is_fdrn and model.settings.encoder != run.entry.fdrn["encoder"]:
+        wrong.append(f"F1 is {model.settings.encoder!r}")
     if wrong:
         raise ValueError(f"{path} is no checkpoint of {run.variant}: {'; '.join(wrong)}.")
     keep_learning_rates(model)
