@@ -29,6 +29,20 @@ def _seed():
 
 
 @pytest.fixture
+def device() -> torch.device:
+    """Where tests of devices run: FDRN_TEST_DEVICE, by default the CPU."""
+    return torch.device(os.environ.get("FDRN_TEST_DEVICE", "cpu"))
+
+
+@pytest.fixture
+def gpu(device) -> torch.device:
+    """A device for what only a GPU can do; a visible skip without one."""
+    if device.type != "cuda":
+        pytest.skip("needs a GPU: set FDRN_TEST_DEVICE=cuda")
+    return device
+
+
+@pytest.fixture
 def ritm():
     """The PyPI build of RITM; tests that use it are skipped where its wheel does not exist."""
     return pytest.importorskip("ritm_annotation")

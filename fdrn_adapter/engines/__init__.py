@@ -13,8 +13,10 @@ from fdrn_adapter.engines.accelerated import (
     resolve,
     runner_of,
 )
+from fdrn_adapter.engines.cuda import NAME as CUDA
 
 __all__ = [
+    "CUDA",
     "ENGINES",
     "LARGE_PX",
     "VARIABLE",

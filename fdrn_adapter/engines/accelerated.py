@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.engines import cuda
 from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
@@ -31,8 +32,9 @@ from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-# From the slowest to the fastest (README, Time).
-ENGINES = ("eager", "torch", "onnxruntime", "openvino")
+# From the slowest to the fastest (README, Time); the last one is for GPUs.
+ENGINES = ("eager", "torch", "onnxruntime", "openvino", cuda.NAME)
+ON_CPU = ENGINES[:-1]
 # What each needs; `onnxruntime` and `openvino` are also the names of the extras.
 _PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 VARIABLE = "FDRN_ENGINE"
@@ -52,28 +54,32 @@ def names() -> tuple[str, ...]:
 
 
 def available() -> tuple[str, ...]:
-    """The engines whose packages are installed, from the slowest to the fastest."""
+    """The engines that can run here, from the slowest to the fastest; the last one needs a GPU."""
     return tuple(
         name for name in ENGINES
-        if name not in _PACKAGES
-        or all(importlib.util.find_spec(package) for package in ("onnx", _PACKAGES[name]))
+        if (name not in _PACKAGES
+            or all(importlib.util.find_spec(package) for package in ("onnx", _PACKAGES[name])))
+        and (name != cuda.NAME or cuda.unavailable() is None)
     )
 
 
 def resolve(engine: str, model: nn.Module | None = None) -> str:
-    """The engine that is meant: "auto" is the fastest that is installed.
+    """The engine that is meant: "auto" is the fastest that is installed for the model's device.
 
     The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
 
-    Models on another device than the CPU, or in another dtype than float32, run in "eager": the
-    other engines are for float32 on the CPU.
+    Models in another dtype than float32 run in "eager", and so do models on a device for which the
+    engine is not made: "cuda" takes models on the CPU and on the GPU, the others on the CPU.
 
     Raises:
-        EngineNotInstalledError: its package is missing; the message names the extra.
+        EngineNotInstalledError: its package, or for "cuda" the GPU, is missing; says what to do.
         ValueError: no such engine.
     """
+    parameter = next(model.parameters(), None) if model is not None else None
+    device = "cpu" if parameter is None else parameter.device.type
     if engine == "auto":
-        engine = os.environ.get(VARIABLE) or available()[-1]
+        fastest = [name for name in available() if name in ON_CPU][-1]
+        engine = os.environ.get(VARIABLE) or (cuda.NAME if device == "cuda" else fastest)
     if engine not in ENGINES:
         raise ValueError(f"Unknown engine {engine!r}; allowed: auto, {', '.join(ENGINES)}.")
     if engine in _PACKAGES and engine not in available():
@@ -81,10 +87,13 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
             f"engine={engine!r} needs a package that is not installed: pip install "
             f"'fdrn_adapter[{engine}]'. Installed: {', '.join(available())}."
         )
-    parameter = next(model.parameters(), None) if model is not None else None
-    if parameter is not None and (
-        parameter.device.type != "cpu" or parameter.dtype != torch.float32
-    ):
+    if engine == cuda.NAME and (missing := cuda.unavailable()):
+        raise EngineNotInstalledError(
+            f"engine='cuda' needs an NVIDIA GPU: {missing}. Pass engine='auto' for the fastest "
+            f"engine of this machine; it has {', '.join(available())}."
+        )
+    allowed = ("cpu", "cuda") if engine == cuda.NAME else ("cpu",)
+    if parameter is not None and (device not in allowed or parameter.dtype != torch.float32):
         if engine != "eager":
             logger.info("%s in %s runs in eager torch", parameter.device, parameter.dtype)
         return "eager"
@@ -217,7 +226,7 @@ def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
             kept["watched"] = _watch(model)
             kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
         if engine not in kept:
-            kept[engine] = Runner(model, engine)
+            kept[engine] = cuda.CudaRunner(model) if engine == cuda.NAME else Runner(model, engine)
         return kept[engine]
 
 

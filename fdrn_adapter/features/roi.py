@@ -185,12 +185,20 @@ def align_separable(
         (B, C, rows, columns) as `align`, but for rounding.
     """
     aligned = [
-        rows.matrix.to(feature)
+        _beside(feature, rows.matrix)
         @ (feature[i, :, rows.start : rows.stop, cols.start : cols.stop]
-           @ cols.matrix.to(feature).T)
+           @ _beside(feature, cols.matrix).T)
         for i, (rows, cols) in zip(map_index.tolist(), places, strict=True)
     ]
     return torch.stack(aligned) if len(aligned) > 1 else aligned[0][None]
+
+
+def _beside(feature: Tensor, matrix: Tensor) -> Tensor:
+    """A matrix in a feature's dtype, on its device, without waiting for what runs there."""
+    matrix = matrix.to(feature.dtype)
+    if feature.device.type == "cuda":
+        matrix = matrix.pin_memory()
+    return matrix.to(feature.device, non_blocking=True)
 
 
 def check_rois(rois: Tensor, image_size: tuple[int, int]) -> None:

@@ -155,8 +155,11 @@ def stock_predictor(
             default (RITM: longest side 400, from the second click on; FocalClick: 256).
         flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
             does so for the global crop and refines the image's own side alone.
-        feature_cache, engine: see `recycling_predictor_for`.
+        feature_cache, engine: see `recycling_predictor_for`. Beside engine "cuda" image and mask
+            stay on the CPU, where the zoom-in looks at them; what it cuts out goes to the GPU.
     """
+    if engine == engines.CUDA:
+        device = "cpu"
     stock_zoom = importlib.import_module(f"{info.package}.inference.transforms").ZoomIn
     name = "focalclick.FocalPredictor" if info.refines else "base.BasePredictor"
     module, _, class_name = f"{info.package}.inference.predictors.{name}".rpartition(".")
