@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fdrn_adapter import engines
+from fdrn_adapter.commands.profile import checked_device, main_profile
 from fdrn_adapter.evaluation import datasets, results, runner
 from fdrn_adapter.evaluation.journal import Journal
 from fdrn_adapter.evaluation.methods import catalogue
@@ -71,6 +72,8 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
                         help=f"that runs the networks: auto, {', '.join(engines.names())} "
                              "(default: auto, the fastest that is installed; eager, the network as "
                              "it is, with --stock-pipeline)")
+    parser.add_argument("--device", metavar="D", default="cpu",
+                        help="where the networks are: cpu, cuda (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
     parser.add_argument("--codebase", metavar="DIR",
                         help="checkout for networks of isegm; default: ritm-annotation")
@@ -116,9 +119,7 @@ def main(args: argparse.Namespace) -> int:
     for spec in specs:
         catalogue.check(spec)
     if args.profile:
-        from fdrn_adapter.commands import profile
-
-        return profile.main_profile([spec.source for spec in specs], args)
+        return main_profile([spec.source for spec in specs], args)
     with all_threads(args.threads):
         found, out, data, models = run(args, specs)
         finish(found, out, data, models, args.paper)
@@ -169,8 +170,10 @@ def options_of(args: argparse.Namespace) -> Options:
             raise ValueError("--stock-pipeline flips; leave out --no-flip, or --stock-pipeline.")
         flip, mode = True, CVPR if mode == DEFAULT_MODE else mode
     engine = args.engine or ("eager" if args.stock_pipeline else "auto")
+    device = checked_device(args.device)
     return Options(
-        engines.resolve(engine), mode, bool(flip), args.threads, args.seed, args.codebase
+        engines.resolve(engine, device=device), mode, bool(flip), args.threads, args.seed,
+        args.codebase, device,
     )
 
 

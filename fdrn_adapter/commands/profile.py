@@ -2,6 +2,8 @@
 
 import argparse
 
+import torch
+
 from fdrn_adapter import engines
 from fdrn_adapter.timing import speed
 from fdrn_adapter.timing.click_profile import _PRINTED, REPEATS, ROIS, Part, profile
@@ -19,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="variants of the zoo, or checkpoints (default: %(default)s)")
     parser.add_argument("--engine", default="auto",
                         help=f"auto, {', '.join(engines.names())} (default: %(default)s)")
+    parser.add_argument("--device", metavar="D", default="cpu",
+                        help="where the networks are: cpu, cuda (default: %(default)s)")
     parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
     parser.add_argument("--codebase", metavar="DIR", help="checkout to build the networks from")
     parser.add_argument("--costs", action="store_true",
@@ -32,17 +36,19 @@ def main(args: argparse.Namespace) -> int:
     names = [name.strip() for name in args.models.split(",") if name.strip()]
     if not args.costs:
         return main_profile(names, args)
+    if checked_device(args.device) != "cpu":
+        raise ValueError("--costs measures on the CPU; leave --device out.")
     from fdrn_adapter.timing import work_costs
 
     return work_costs.main_costs(names, args)
 
 
 def main_profile(models: list[str], args: argparse.Namespace) -> int:
-    """Print the profile of each model; `args` has threads, engine and codebase."""
+    """Print the profile of each model; `args` has threads, engine, device and codebase."""
     with speed.threads(args.threads):
         for name in models:
             named = announced(name, args.codebase)
-            model, crop = named.model, named.crop
+            model, crop = named.model.to(checked_device(args.device)), named.crop
             engine = engines.resolve(args.engine or "auto", model)
             for kind in dict.fromkeys(("eager", engine)):
                 title = "eager torch, by hooks" if kind == "eager" else kind
@@ -52,6 +58,26 @@ def main_profile(models: list[str], args: argparse.Namespace) -> int:
                     if not new_roi or getattr(model, "with_prev_mask", False)
                 }))
     return 0
+
+
+def checked_device(name: str) -> str:
+    """A device of torch that is there.
+
+    Raises:
+        ValueError: no such device, or none here.
+    """
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {error}") from None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device is cpu, cuda or cuda:N, got {name!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--device {name}: torch {torch.__version__} sees no CUDA GPU here. Leave it out, or "
+            "pass cpu."
+        )
+    return name
 
 
 def _table(columns: dict[str, list[Part]]) -> str:

@@ -63,7 +63,7 @@ def available() -> tuple[str, ...]:
     )
 
 
-def resolve(engine: str, model: nn.Module | None = None) -> str:
+def resolve(engine: str, model: nn.Module | None = None, device: str = "cpu") -> str:
     """The engine that is meant: "auto" is the fastest that is installed for the model's device.
 
     The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
@@ -71,12 +71,17 @@ def resolve(engine: str, model: nn.Module | None = None) -> str:
     Models in another dtype than float32 run in "eager", and so do models on a device for which the
     engine is not made: "cuda" takes models on the CPU and on the GPU, the others on the CPU.
 
+    Args:
+        engine: a name, or "auto".
+        model: that is to run in it.
+        device: where the model will be, without a model.
+
     Raises:
         EngineNotInstalledError: its package, or for "cuda" the GPU, is missing; says what to do.
         ValueError: no such engine.
     """
     parameter = next(model.parameters(), None) if model is not None else None
-    device = "cpu" if parameter is None else parameter.device.type
+    device = torch.device(device).type if parameter is None else parameter.device.type
     if engine == "auto":
         fastest = [name for name in available() if name in ON_CPU][-1]
         engine = os.environ.get(VARIABLE) or (cuda.NAME if device == "cuda" else fastest)
@@ -134,10 +139,11 @@ class AcceleratedModel:
     Args:
         model: FDRN model or stock network, float32 on the CPU, in eval mode.
         engine: an installed one other than "eager".
+        precision: "exact", or for engine "cuda" also "fast".
     """
 
-    def __init__(self, model: nn.Module, engine: str):
-        self.model, self.engine = model, engine
+    def __init__(self, model: nn.Module, engine: str, precision: str = cuda.EXACT):
+        self.model, self.engine, self.precision = model, engine, precision
 
     @_beside
     def __call__(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
@@ -150,11 +156,11 @@ class AcceleratedModel:
         if recycling is None and model.image_encoder is not None:
             rows, cols = image.shape[-2:]
             whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
-            recycling = recycle(runner_of(model, self.engine, True).encode(image[:, :3]), whole)
+            recycling = recycle(self._runner(encoding=True).encode(image[:, :3]), whole)
         return self._click(image, points, recycling)
 
     def _click(self, image: Tensor, points: Tensor, recycling: Any) -> dict[str, Tensor]:
-        runner = runner_of(self.model, self.engine)
+        runner = self._runner()
         outputs = runner.click(image, points, recycling)
         if "feature" in outputs:
             outputs["feature"].fdrn_runner = runner
@@ -164,7 +170,7 @@ class AcceleratedModel:
     def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         """As `FDRNModel.encode_image`."""
         return self.model.encode_image(
-            image, max_side, runner_of(self.model, self.engine, encoding=True).encode
+            image, max_side, self._runner(encoding=True).encode
         )
 
     def recycling(
@@ -172,23 +178,32 @@ class AcceleratedModel:
         rois: Tensor | Sequence[Sequence[float]], image_index: Sequence[int] | None = None,
     ) -> AbstractContextManager:
         """As `FDRNModel.recycling`."""
-        return self.model.recycling(features, rois, image_index)
+        return self.model.recycling(features, rois, image_index, anywhere=self.engine == cuda.NAME)
 
     @_beside
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
         """FocalClick's second stage, as the host's `refine`; without its trimap."""
         # Only the runner that made features can read them: see `Runner.click`.
-        runner = getattr(features, "fdrn_runner", None) or runner_of(self.model, self.engine)
+        runner = getattr(features, "fdrn_runner", None) or self._runner()
         return runner.refine(image, points, features, logits, boxes)
 
+    def _runner(self, encoding: bool = False) -> Any:
+        return runner_of(self.model, self.engine, encoding, self.precision)
+
     def __getattr__(self, name: str) -> Any:
-        if name in ("model", "engine"):  # not set yet: a copy or an unpickled one
+        if name in ("model", "engine", "precision"):  # not set yet: a copy or an unpickled one
             raise AttributeError(name)
         return getattr(self.model, name)
 
 
-def accelerate(model: nn.Module, engine: str = "auto") -> Any:
+def accelerate(model: nn.Module, engine: str = "auto", precision: str | None = None) -> Any:
     """A network in an engine, to be called like the network; the network itself for "eager".
+
+    Args:
+        model: FDRN model or stock network.
+        engine: see `resolve`.
+        precision: "exact", or for engine "cuda" also "fast"; by default what the variable
+            FDRN_PRECISION says, else "exact".
 
     Raises:
         ValueError: unknown or missing engine, or a model in training mode.
@@ -198,14 +213,17 @@ def accelerate(model: nn.Module, engine: str = "auto") -> Any:
         return model
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")
-    return AcceleratedModel(model, engine)
+    precision = cuda.precision_of(precision) if engine == cuda.NAME else cuda.EXACT
+    return AcceleratedModel(model, engine, precision)
 
 
 _runners: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictionary()
 _lock = threading.RLock()
 
 
-def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
+def runner_of(
+    model: nn.Module, engine: str, encoding: bool = False, precision: str = cuda.EXACT
+) -> Any:
     """The compiled form of a model with its present weights, shared by all who ask.
 
     Args:
@@ -213,6 +231,7 @@ def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
         engine: an installed one other than "eager".
         encoding: whether F1 is to run. Its weights are not looked at for a click, whose features
             tell what they were made with.
+        precision: see `accelerate`.
     """
     from fdrn_adapter.engines.runner import Runner
 
@@ -225,9 +244,10 @@ def runner_of(model: nn.Module, engine: str, encoding: bool = False) -> Any:
         if not kept:
             kept["watched"] = _watch(model)
             kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
-        if engine not in kept:
-            kept[engine] = cuda.CudaRunner(model) if engine == cuda.NAME else Runner(model, engine)
-        return kept[engine]
+        if (engine, precision) not in kept:
+            kept[engine, precision] = cuda.CudaRunner(model, precision) \
+                if engine == cuda.NAME else Runner(model, engine)
+        return kept[engine, precision]
 
 
 def _watch(model: nn.Module) -> dict[str, Weights]:

@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 NAME = "cuda"
 VARIABLE = "FDRN_CUDA_DEVICE"
+PRECISION_VARIABLE = "FDRN_PRECISION"
 # Tried in this order for "fast". CPUs, for tests, compute bfloat16 faster than half.
 DTYPES = {"cuda": (torch.float16, torch.bfloat16), "cpu": (torch.bfloat16, torch.float16)}
 TOLERANCE = 1e-3  # largest deviation of logits in "exact", of their size
@@ -59,6 +60,18 @@ def unavailable() -> str | None:
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU (torch.cuda.is_available() is False)"
     return None
+
+
+def precision_of(precision: str | None) -> str:
+    """The precision that is meant; None for what FDRN_PRECISION says, else "exact".
+
+    Raises:
+        ValueError: no such precision.
+    """
+    precision = precision or os.environ.get(PRECISION_VARIABLE) or EXACT
+    if precision not in (EXACT, FAST):
+        raise ValueError(f"Unknown precision {precision!r}; allowed: {EXACT}, {FAST}.")
+    return precision
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -108,7 +121,7 @@ class CudaRunner:
         wanted = encoder.maps(x)
         for dtype in _dtypes(self.wanted, self.device):
             made = EncodeOnDevice(graphs.private_copy(encoder), self.device, dtype, x)
-            run = Replayed(made, self.device, self.wanted, after=1)
+            run = Replayed(made, self.device, self.wanted)
             got = dict(zip(made.names, run(x), strict=True))
             off = max(_deviation(wanted[name], got[name]) for name in wanted)
             if off <= (TOLERANCE if dtype == torch.float32 else FAST_TOLERANCE):

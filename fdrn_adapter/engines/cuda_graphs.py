@@ -30,7 +30,7 @@ class Replayed:
         after: how many calls of a size come before it is captured.
     """
 
-    def __init__(self, module: nn.Module, device: torch.device, precision: str, after: int = 0):
+    def __init__(self, module: nn.Module, device: torch.device, precision: str, after: int = 1):
         self.channels_last = CHANNELS_LAST[precision]
         if self.channels_last:
             module = module.to(memory_format=torch.channels_last)

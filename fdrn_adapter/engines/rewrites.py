@@ -94,6 +94,13 @@ def upsampling_matrix(n_in: int, n_out: int, align_corners: bool = True) -> Tens
         return out[0, 0].float()
 
 
+@functools.cache
+def _matrix_on_device(
+    n_in: int, n_out: int, align_corners: bool, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    return upsampling_matrix(n_in, n_out, align_corners).to(device, dtype)
+
+
 class SeparableInterpolation(TorchFunctionMode):
     """While active in a thread, bilinear upsampling is two products with small matrices.
 
@@ -116,6 +123,10 @@ def separable(x: Tensor, size: Iterable[int], align_corners: bool) -> Tensor:
     """Bilinear interpolation of (B, C, h, w) to a fixed size (rows, columns), as two products."""
     rows, cols = map(int, size)
     h, w = (int(side) for side in x.shape[-2:])
+    if x.device.type == "cuda":  # kept there: a CUDA graph cannot fetch them
+        up_rows = _matrix_on_device(h, rows, align_corners, x.device, x.dtype)
+        up_cols = _matrix_on_device(w, cols, align_corners, x.device, x.dtype)
+        return up_rows @ (x @ up_cols.T)
     up_rows = upsampling_matrix(h, rows, align_corners).to(x)
     up_cols = upsampling_matrix(w, cols, align_corners).to(x)
     return up_rows @ (x @ up_cols.T)  # rows last: the smaller product first

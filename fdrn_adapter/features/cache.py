@@ -95,7 +95,7 @@ def encode_cached(
     identity = (encoder.architecture, encoder.fingerprint()) if encoder is not None else ()
     # Features from two engines differ in the last bits, and results should not depend on who came
     # first.
-    engine = getattr(model, "engine", "eager")
+    engine = (getattr(model, "engine", "eager"), getattr(model, "precision", "exact"))
     full_key = (key, with_mirror, str(image.device), engine, *identity)
     features = cache.get(full_key)
     if features is None:

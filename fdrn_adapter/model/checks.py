@@ -65,14 +65,14 @@ def _check_shape(image: Tensor, channels: int, dtype: torch.dtype, remedy: str) 
 
 
 def check_features(
-    features: ImageFeatures, encoder: ImageEncoder | None, device: torch.device
+    features: ImageFeatures, encoder: ImageEncoder | None, device: torch.device | None
 ) -> None:
     """Refuse features that another model encoded, or that are elsewhere.
 
     Args:
         features: to be recycled.
         encoder: the model's, None where it has none and takes any.
-        device: of the model.
+        device: of the model, None for an engine that moves them itself.
 
     Raises:
         FeatureMismatchError: they do not fit.
@@ -98,7 +98,7 @@ def check_features(
             "this model."
         )
     where = next(iter(features.maps.values())).device
-    if where != device:
+    if device is not None and where != device:
         raise FeatureMismatchError(
             f"The features are on {where}, the model on {device}: features.to('{device}')."
         )

@@ -238,6 +238,7 @@ class FDRNModel(nn.Module):
         features: ImageFeatures | Sequence[ImageFeatures],
         rois: Tensor | Sequence[Sequence[float]],
         image_index: Sequence[int] | None = None,
+        anywhere: bool = False,
     ) -> Iterator[Recycling]:
         """Let `model(crops, points)` use features encoded before, in this thread and context.
 
@@ -248,13 +249,14 @@ class FDRNModel(nn.Module):
                 cut. The crops may have any size.
             image_index: (B,) the image of each roi; default one roi per image in order, or all
                 on the one image.
+            anywhere: take features on any device, for an engine that moves them itself.
 
         Raises:
             ValueError: rois that are empty or outside their image.
             FeatureMismatchError: features of another model, or a number that does not fit.
         """
         for part in [features] if isinstance(features, ImageFeatures) else features:
-            self.check_features(part)
+            self.check_features(part, anywhere)
         with self._using(recycle(features, rois, image_index)) as placed:
             yield placed
 
@@ -310,13 +312,13 @@ class FDRNModel(nn.Module):
         """
         checks.check_click(image, points, self.host.with_prev_mask, self._dtype)
 
-    def check_features(self, features: ImageFeatures) -> None:
-        """Refuse features of another model, or on another device.
+    def check_features(self, features: ImageFeatures, anywhere: bool = False) -> None:
+        """Refuse features of another model, or unless `anywhere` on another device.
 
         Raises:
             FeatureMismatchError: they do not fit.
         """
-        device = next(self.host.parameters()).device
+        device = None if anywhere else next(self.host.parameters()).device
         checks.check_features(features, self.image_encoder, device)
 
     # -- being a drop-in -----------------------------------------------------------------------

@@ -193,7 +193,7 @@ class InteractiveSession(Objects, Edits):
 
     def _check_features(self, features: ImageFeatures, size: tuple[int, int]) -> None:
         self._require_fdrn()
-        self.model.check_features(features)
+        self.model.check_features(features, anywhere=self.engine == engines.CUDA)
         wanted = 1 + self._predictor.mirrors  # the image, and its mirror
         if tuple(features.image_size) != tuple(size) or features.batch != wanted:
             raise FeatureMismatchError(

@@ -11,6 +11,7 @@ from torch import nn
 
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing.scene import ellipse
+from fdrn_adapter.timing.speed import wait_for_gpu
 
 REPEATS = 9
 IMAGE = (321, 481)  # rows, columns
@@ -90,10 +91,12 @@ def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
         original = getattr(owner, name)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
+            wait_for_gpu()
             start = time.perf_counter()
             try:
                 return original(*args, **kwargs)
             finally:
+                wait_for_gpu()
                 times[label] += time.perf_counter() - start
 
         owner.__dict__[name] = timed  # past nn.Module, which would refuse or register it
@@ -131,10 +134,12 @@ def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
 
 def _timed_method(method: Callable, times: dict[str, float]) -> Callable:
     def timed(self: Any, *args: Any) -> Any:
+        wait_for_gpu()
         start = time.perf_counter()
         try:
             return method(self, *args)
         finally:
+            wait_for_gpu()
             times["roi align and affinity"] += time.perf_counter() - start
 
     return timed

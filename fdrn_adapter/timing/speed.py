@@ -56,15 +56,18 @@ class Machine:
     threads: int  # of torch, within one operation
     torch: str
     system: str
+    gpu: str = ""  # where one has been used
 
     @classmethod
     def here(cls) -> "Machine":
         system = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        return cls(cpu_model(), torch.get_num_threads(), torch.__version__, system)
+        gpu = torch.cuda.get_device_name() if gpu_in_use() else ""
+        return cls(cpu_model(), torch.get_num_threads(), torch.__version__, system, gpu)
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.cpu}, {threads}, torch {self.torch}, {self.system}"
+        gpu = f"{self.gpu}, " if self.gpu else ""
+        return f"{gpu}{self.cpu}, {threads}, torch {self.torch}, {self.system}"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def measure(
                 time.sleep(PAUSE_S)
                 start = time.perf_counter()
                 run()
-                _wait_for_devices()
+                wait_for_gpu()
                 elapsed_ms = 1000 * (time.perf_counter() - start)
                 if turn >= 0:
                     samples[name].append(elapsed_ms)
@@ -121,14 +124,22 @@ def measure(
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call, and its wall-clock time in milliseconds."""
+    """The result of a call, and its wall-clock time in milliseconds, what a GPU does included."""
+    wait_for_gpu()
     start = time.perf_counter()
     result = call()
+    wait_for_gpu()
     return result, 1000 * (time.perf_counter() - start)
 
 
-def _wait_for_devices() -> None:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+def gpu_in_use() -> bool:
+    """Whether this process has done anything on a GPU."""
+    return torch.cuda.is_available() and torch.cuda.is_initialized()
+
+
+def wait_for_gpu() -> None:
+    """Return when the GPU has done what it was given; at once where none is in use."""
+    if gpu_in_use():
         torch.cuda.synchronize()
 
 

@@ -49,15 +49,17 @@ def candidates_of(
 
     Args:
         subject: a network.
-        image: (1, 3, H, W) in [0, 1].
+        image: (1, 3, H, W) in [0, 1]; it and all crops are where the network is before the clock
+            starts.
         num_clicks: in the points tensor.
     """
     model = engines.accelerate(subject.model, subject.engine)
+    image = image.to(next(subject.model.parameters()).device)
     name, crop_size = subject.name, subject.crop_size
     rows, cols = image.shape[-2:]
     rois = [(i, rows - 1, i, cols - 1) for i in range(NUM_ROIS + 1)]
     crops = [crop_of(image, roi, crop_size, model.with_prev_mask) for roi in rois]
-    points = click_points(crop_size, num_clicks)
+    points = click_points(crop_size, num_clicks).to(image.device)
     if not subject.is_fdrn:
         turn = itertools.cycle(crops[1:])
         return {f"{name}/click": lambda: _forward(model, next(turn), points)}
@@ -97,5 +99,5 @@ def _forward(model: nn.Module, crop: Tensor, points: Tensor) -> object:
     if "feature" not in outputs:  # of FocalClick networks alone; an engine's stand-in has refine
         return outputs
     rows, cols = crop.shape[-2:]  # the focus crop: a part of it, at the crop's size
-    focus = torch.tensor([[0, cols / 4, rows / 4, cols / 2, rows / 2]])
+    focus = torch.tensor([[0, cols / 4, rows / 4, cols / 2, rows / 2]], device=crop.device)
     return model.refine(crop[:, :3], points, outputs["feature"], outputs["instances"], focus)

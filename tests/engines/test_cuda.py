@@ -231,6 +231,28 @@ def test_focalclick(device, kind):
             assert (a - b).abs().max() < 1e-3 * max(1, a.abs().max())
 
 
+def test_precision(monkeypatch):
+    model = lively()
+    assert engines.accelerate(model, "cuda").precision == "exact"
+    monkeypatch.setenv(cuda.PRECISION_VARIABLE, "fast")
+    net = engines.accelerate(model, "cuda")
+    assert net.precision == "fast"
+    net(crop_input(), POINTS)
+    assert engines.runner_of(model, "cuda", precision="fast").precision != "float32"
+    with pytest.raises(ValueError, match="allowed: exact, fast"):
+        engines.accelerate(model, "cuda", "half")
+
+
+def test_features_elsewhere_are_for_this_engine_only():
+    model = fdrn()
+    features = model.encode_image(make_input(100, 150)[:, :3]).to("meta")
+    with pytest.raises(fdrn_adapter.FeatureMismatchError, match="features are on meta"):
+        with model.recycling(features, ROI):
+            pass
+    with engines.accelerate(model, "cuda").recycling(features, ROI):
+        pass
+
+
 def test_without_a_gpu(monkeypatch):
     monkeypatch.delenv(cuda.VARIABLE)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -211,7 +211,7 @@ def test_sessions_in_threads_share_one_compiled_network(engine, monkeypatch):
 
 
 def test_names_and_what_is_missing(monkeypatch):
-    assert engines.names() == ("eager", "torch", "onnxruntime", "openvino")
+    assert engines.names() == ("eager", "torch", "onnxruntime", "openvino", "cuda")
     real = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == "openvino" else real(name)

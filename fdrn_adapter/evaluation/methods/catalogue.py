@@ -48,6 +48,7 @@ class Options:
 
     Attributes:
         codebase: folder of a checkout for networks of `isegm`, None for what is installed.
+        device: of the networks.
         seed: of the weights of untrained networks.
         threads: of SAM's sessions, None for the library's choice.
     """
@@ -58,6 +59,7 @@ class Options:
     threads: int | None = None
     seed: int = 0
     codebase: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ def build(spec: ModelSpec, options: Options) -> Built:
         segmenter = exported.ExportedSegmenter(spec.name, spec.source, options.threads)
         return Built(spec, segmenter, None, None, engine="onnxruntime")
     named = network(spec.source, options)
+    named.model.to(options.device)
     if spec.kind in BRS_MODES:
         segmenter = BrsSegmenter(spec.name, named.model, spec.kind, options.eval_mode, options.flip)
         engine = "eager"
