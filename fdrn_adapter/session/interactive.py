@@ -20,6 +20,8 @@ from fdrn_adapter.session.edits import Edits, nearest_pixel
 from fdrn_adapter.session.lean_ritm import NOWHERE, box_of, extent, written, zero_outside
 from fdrn_adapter.session.objects import Objects
 from fdrn_adapter.session.predictor import stock_predictor
+from fdrn_adapter.session.start_box import StartBox
+from fdrn_adapter.session.state_file import StateFile
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class _Snapshot:
     region: tuple[slice, slice]  # rows and columns outside of which prob is 0
 
 
-class InteractiveSession(Objects, Edits):
+class InteractiveSession(Objects, Edits, StartBox, StateFile):
     """Click, undo and go on to the next object or image, with one encoding per image.
 
     Works with FDRN models and with stock networks alike. Many sessions may share one model, each
@@ -90,6 +92,7 @@ class InteractiveSession(Objects, Edits):
         self._package = info.package
         if crop is None and self._recycles:
             crop = info.fdrn_crop
+        self._options = {"crop": crop, "flip": flip, "threshold": threshold}
         self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
         device = next(model.parameters()).device
         self._predictor = stock_predictor(
@@ -142,6 +145,16 @@ class InteractiveSession(Objects, Edits):
         if image is not None:
             self._predictor.set_input_image(image)
             self._restore()
+
+    def warm_up(self) -> None:
+        """Compile what the engine needs, for all sessions on the model; this one's state stays.
+
+        Otherwise the first image and the first click take seconds longer than others.
+        """
+        other = InteractiveSession(self.model, self.engine, cache_bytes=0, **self._options)
+        rows, cols = np.indices((240, 320)) // 8
+        other.set_image((rows * 3 + cols * 5).astype(np.uint8))
+        other.add_clicks([(160, 120, True), (40, 40, False)])
 
     def forget_features(self) -> None:
         """Encode the next image in any case, also one that was seen before."""
@@ -290,6 +303,7 @@ class InteractiveSession(Objects, Edits):
         self._predictor.prev_prediction = blank
         zero_outside(self._predictor.zoom_in, NOWHERE)
         self._history, self._now = [], -1
+        self._objects[self._index].box = None
         self._push((), None, 0)
 
     def set_mask(self, mask: np.ndarray) -> None:

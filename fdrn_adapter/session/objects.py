@@ -19,6 +19,7 @@ class SessionObject:
     name: str
     history: list[Any] = field(default_factory=list)
     now: int = -1
+    box: tuple[int, int, int, int] | None = None  # that it started from, see `set_box`
 
 
 class Objects:
@@ -110,7 +111,8 @@ class Objects:
         if not 0 <= number <= self._now:
             raise ValueError(f"The object has {self._now} clicks, {number} were to be copied.")
         steps = self._history[: number + 1]
-        self._append(SessionObject(self._new_name(name), steps, number))
+        box = self._objects[self._index].box
+        self._append(SessionObject(self._new_name(name), steps, number, box))
         self._restore()
         return self.current_object
 
