@@ -136,7 +136,7 @@ def with_room(points: Tensor) -> Tensor:
     while room < number:
         room *= 2
     padded = torch.full((len(points), 2, room, 3), -1.0, device=points.device)
-    padded[:, :, :number] = points.view(len(points), 2, number, 3)
+    padded[:, :, :number] = points.reshape(len(points), 2, number, 3)
     return padded.view(len(points), 2 * room, 3)
 
 
