@@ -12,11 +12,7 @@ from fdrn_adapter.encoders import segformer
 from fdrn_adapter.encoders.hrnet import HRNET_MODULE, HRNET_VARIANTS, HRNetBackbone
 from fdrn_adapter.encoders.segformer import SegFormerBackbone
 from fdrn_adapter.encoders.timm_backbone import TIMM_PREFIX, TimmBackbone
-from fdrn_adapter.hosts.description import (
-    HostInfo,
-)
-
-DEFAULT_ENCODERS = {"hrnet": "hrnet18", "segformer": "segformer_b0"}  # by the host's family
+from fdrn_adapter.hosts.description import HostInfo
 
 
 def encoder_names() -> str:

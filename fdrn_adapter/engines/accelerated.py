@@ -28,6 +28,7 @@ from fdrn_adapter.engines import cuda
 from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ class AcceleratedModel:
     def __call__(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
         """As the model, without gradients. See `FDRNModel.forward`."""
         model = self.model
-        if not getattr(model, "is_fdrn", False):
+        if not is_fdrn(model):
             return self._click(image, points, None)
         model.check_click(image, points)
         recycling = model.current_recycling(len(image))
@@ -252,7 +253,7 @@ def runner_of(
 
 def _watch(model: nn.Module) -> dict[str, Weights]:
     """The weights of F2 or a stock network ("click") and of F1 ("encode")."""
-    encoder = getattr(model, "image_encoder", None) if getattr(model, "is_fdrn", False) else None
+    encoder = encoder_of(model)
     of_encoder = [] if encoder is None else list(encoder.modules())
     own = set(of_encoder)
     return {

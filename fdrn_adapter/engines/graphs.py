@@ -72,7 +72,7 @@ class HRNetParts(nn.Module):
     ):
         super().__init__()
         self.net, self.info, self.size = net, info, size
-        host = getattr(net, "host", net) if getattr(net, "is_fdrn", False) else net
+        host, _ = hosts.host_of(net)
         self.host = [host]  # in a list: its parameters are registered once, under `net`
         self.backbone = [host.get_submodule(info.backbone)]
         backbone = self.backbone[0]
@@ -144,7 +144,7 @@ class SegFormerParts(nn.Module):
     def __init__(self, net: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None):
         super().__init__()
         self.net, self.info, self.size, self.stem = net, info, size, None
-        host = getattr(net, "host", net) if getattr(net, "is_fdrn", False) else net
+        host, _ = hosts.host_of(net)
         self.host, self.backbone = [host], [host.get_submodule(info.backbone)]
         rewrite_ffns(self.backbone[0])
         maps = getattr(host, info.click_maps)
@@ -293,20 +293,15 @@ def build_parts(
         size, compose: see `HRNetParts`.
     """
     copy = private_copy(model)
-    if getattr(copy, "is_fdrn", False):
+    host, _ = hosts.host_of(copy)
+    if host is not copy:
         copy.image_encoder = None
-    host = copy.host if getattr(copy, "is_fdrn", False) else copy
-    backbone = host.get_submodule(info.backbone)
-    if info.family == "hrnet":
-        known = all(
-            hasattr(backbone, name)
-            for name in ("compute_pre_stage_features", "compute_hrnet_feats", "conv2", "bn2",
-                         "aggregate_hrnet_features", "relu")
-        ) and not info.missing_click_encoder
-        return HRNetParts(copy, info, size, compose) if known else None
-    known = all(hasattr(backbone, f"block{i}") for i in (1, 2, 3, 4)) \
-        and hasattr(host.feature_extractor, "decode_head") and not info.missing_click_encoder
-    return SegFormerParts(copy, info, size) if known else None
+    family = hosts.family_of(info)
+    if info.missing_click_encoder or family.missing(host, family.engine_parts):
+        return None
+    if family.name == "hrnet":
+        return HRNetParts(copy, info, size, compose)
+    return SegFormerParts(copy, info, size) if family.name == "segformer" else None
 
 
 def fold_parts(parts: nn.Module, run) -> None:

@@ -38,8 +38,7 @@ class Runner:
     def __init__(self, model: nn.Module, engine: str):
         self.model = weakref.ref(model)
         self.engine = engine
-        self.is_fdrn = bool(getattr(model, "is_fdrn", False))
-        self.info = model.info if self.is_fdrn else hosts.describe_host(model)
+        self.is_fdrn, (_, self.info) = hosts.is_fdrn(model), hosts.host_of(model)
         self._compiled: dict[tuple, Any] = {}
         self._sizes: list[tuple] = []
         self._lock = threading.RLock()
@@ -163,7 +162,7 @@ class ClickNetwork:
     def __init__(self, runner: Runner, size, image: Tensor, points: Tensor, recycling):
         self.runner, self.info = runner, runner.info
         model = runner.model()
-        self.host = model.host if runner.is_fdrn else model
+        self.host, _ = hosts.host_of(model)
         self.size = size
         self.parts = graphs.build_parts(model, self.info, size)
         if self.parts is None:

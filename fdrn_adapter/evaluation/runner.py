@@ -19,6 +19,7 @@ from fdrn_adapter.evaluation.journal import Journal
 from fdrn_adapter.evaluation.methods.catalogue import Built
 from fdrn_adapter.evaluation.protocols import Settings, run_sample
 from fdrn_adapter.evaluation.results import run_of
+from fdrn_adapter.hosts.catalogue import is_fdrn
 
 WARMUP_CLICKS = 2
 
@@ -178,5 +179,5 @@ def described(built: Built) -> dict[str, Any]:
     if built.trained is False:
         about["untrained"] = True
     if built.model is not None:
-        about["is_fdrn"] = bool(getattr(built.model, "is_fdrn", False))
+        about["is_fdrn"] = is_fdrn(built.model)
     return about

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from fdrn_adapter.evaluation.methods.catalogue import Built
 from fdrn_adapter.evaluation.methods.segmenter import BRS_MODES
 from fdrn_adapter.evaluation.results import equations
 from fdrn_adapter.evaluation.runner import described
+from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.timing import speed
 from fdrn_adapter.timing.scene import ellipse, picture
 from fdrn_adapter.timing.speed import timed
@@ -89,10 +89,10 @@ def crop_size_of(built: Built) -> tuple[int, int]:
     """The zoo's, or for a checkpoint what Sec. 4.2 says of its kind."""
     if built.crop_size is not None:
         return built.crop_size
-    model: nn.Module = built.model
-    if getattr(model, "is_fdrn", False):
-        return (model.info.fdrn_crop,) * 2
-    return FOCALCLICK_CROP if callable(getattr(model, "refine", None)) else RITM_CROP
+    host, info = host_of(built.model)
+    if host is not built.model:
+        return (info.fdrn_crop,) * 2
+    return FOCALCLICK_CROP if info.refines else RITM_CROP
 
 
 def _session_round(
@@ -102,7 +102,7 @@ def _session_round(
     rows, cols = image.shape[:2]
     clicks = [(int(x * cols), int(y * rows), positive) for x, y, positive in _CLICKS]
     segmenter, turns = built.segmenter, itertools.count()
-    zooms = is_network(built) and bool(getattr(built.model, "with_prev_mask", False))
+    zooms = is_network(built) and bool(built.model.with_prev_mask)
     places = itertools.cycle(np.linspace(0, 0.1, 7))
 
     def on_another_roi(click: tuple) -> float:

@@ -81,7 +81,7 @@ def export(
 
 
 def _check(model: nn.Module, precision: str, calibrate) -> None:
-    if not getattr(model, "is_fdrn", False) or model.image_encoder is None:
+    if hosts.encoder_of(model) is None:
         raise ValueError(
             "export() takes an FDRN model with an image encoder. A stock network becomes one by "
             "fdrn_adapter.wrap(net)."

@@ -2,8 +2,8 @@
 
 The code bases (RITM, `ritm-annotation`, ClickSEG) share no import path, so a host is recognised by
 the modules it has, and described by data: where its backbone is, where features enter, how clicks
-come in. What differs by more than data is in `grafts`, by family. This is one of
-the few places that know names of the stock code.
+come in. What differs by more than data is in the families (`family`, and one file each). This
+wing is one of the few places that know names of the stock code.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class HostInfo:
     """A stock network as the adapter sees it. Paths are module paths inside the network.
 
     Attributes:
-        family: "hrnet" or "segformer".
+        family: its row in `catalogue.FAMILIES`: "hrnet", "segformer" or one that was added.
         package: top-level package of the network's class, "isegm" or "ritm_annotation".
         name: for messages.
         backbone: path of the stock backbone.

@@ -77,7 +77,8 @@ def levels(encoder: str, info: hosts.HostInfo) -> list[Level]:
     theirs = [f"the image encoder {encoder!r}"] * 2  # an HRNet is tapped in its third stage only
     if encoder in segformer.VARIANTS:
         theirs = [f"stage {i} of {theirs[0]}" for i in (1, 3)]
-    ours = [f"the host's stage {1 if info.family == 'segformer' else 3}", "the host's stage 3"]
+    family = hosts.family_of(info)
+    ours = [family.low_stage, family.high_stage]
     counts = zip(
         catalogue.num_blocks(encoder), (info.low_blocks, info.high_blocks), strict=True
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fdrn_adapter import schemas, trusted
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.hosts.stock import build_host
 from fdrn_adapter.model.network import FDRNModel
 from fdrn_adapter.weight_files import read_file, write_whole
@@ -198,8 +199,7 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str
 
 
 def _describe(model: nn.Module) -> str:
-    info = getattr(model, "info", None)
-    return f"an FDRN of {info.name}" if info is not None else f"a {type(model).__name__}"
+    return f"an FDRN of {model.info.name}" if is_fdrn(model) else f"a {type(model).__name__}"
 
 
 def _list(title: str, items: list[str], most: int = 6) -> str:

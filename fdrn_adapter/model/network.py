@@ -16,21 +16,8 @@ from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import DeferredRecycling, Recycling, recycle
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.click_encoder import (
-    DecoupledClickEncoder,
-    DecoupledClickMaps,
-    DecoupledPatchEmbedding,
-    without_decoupled_maps,
-)
-from fdrn_adapter.grafts.injection import (
-    HIGH,
-    LOW,
-    BranchInjection,
-    Call,
-    TokenInjection,
-    current_call,
-    injections,
-)
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, without_decoupled_maps
+from fdrn_adapter.grafts.injection import HIGH, LOW, Call, current_call, injections
 from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
 from fdrn_adapter.model import checks
 from fdrn_adapter.model.settings import Settings, takes_settings
@@ -111,7 +98,7 @@ class FDRNModel(nn.Module):
         norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
         sfi = tfi = None
         if settings.use_high:
-            values = info.high_channels * (2 if info.family == "segformer" else 1)
+            values = info.high_channels * hosts.family_of(info).value_factor
             sfi = SemanticFeatureIntegration(info.high_channels, settings.identity, norm, values)
         if settings.use_low:
             extra = self.image_encoder.low_channels + self.image_encoder.context_channels
@@ -125,24 +112,18 @@ class FDRNModel(nn.Module):
             self._decouple_clicks()
 
     def _inject(self) -> None:
-        info, settings = self.info, self.settings
-        for module, kind, site, b, stride, branch in (
-            (self.tfi, LOW, info.low_site, settings.b_low_tilde, hosts.LOW_STRIDE,
-             hosts.LOW_BRANCH),
-            (self.sfi, HIGH, info.high_site, settings.b_high_tilde, hosts.HIGH_STRIDE,
-             hosts.HIGH_BRANCH),
+        info, settings, family = self.info, self.settings, hosts.family_of(self.info)
+        for module, kind, site, b, stride in (
+            (self.tfi, LOW, info.low_site, settings.b_low_tilde, hosts.LOW_STRIDE),
+            (self.sfi, HIGH, info.high_site, settings.b_high_tilde, hosts.HIGH_STRIDE),
         ):
-            if module is None:
-                continue
-            if info.family == "hrnet":
-                hook = BranchInjection(module, kind, Grid(stride), branch)
-            else:
-                hook = TokenInjection(module, kind, Grid(stride))
-            self.host.get_submodule(site)[b].register_forward_hook(hook)
+            if module is not None:
+                hook = family.injection(module, kind, Grid(stride))
+                self.host.get_submodule(site)[b].register_forward_hook(hook)
 
     def _decouple_clicks(self) -> None:
         info = self.info
-        encoder = DecoupledClickEncoder if info.family == "hrnet" else DecoupledPatchEmbedding
+        encoder = hosts.family_of(info).click_encoder
         maps, stock = map(self.host.get_submodule, (info.click_maps, info.click_encoder))
         self._replaced = {info.click_maps: maps, info.click_encoder: stock}
         _set_module(self.host, info.click_maps, DecoupledClickMaps(maps))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdrn_adapter import hosts
-from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE
 from fdrn_adapter.model import blocks
 
@@ -86,7 +85,7 @@ class Settings:
             ValueError: no such encoder or block.
             UnsupportedHostError: the host's clicks cannot be decoupled.
         """
-        encoder = DEFAULT_ENCODERS[info.family] if self.encoder is None else self.encoder
+        encoder = hosts.family_of(info).default_encoder if self.encoder is None else self.encoder
         wanted = {
             level: (getattr(self, f"b_{level}"), getattr(self, f"b_{level}_tilde"))
             for level in blocks.LEVELS

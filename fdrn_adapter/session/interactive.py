@@ -14,7 +14,7 @@ from fdrn_adapter import engines
 from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features.cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features.image_features import ImageFeatures
-from fdrn_adapter.hosts.catalogue import describe_host
+from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.session.edits import Edits, nearest_pixel
 from fdrn_adapter.session.lean_ritm import NOWHERE, box_of, extent, written, zero_outside
@@ -82,8 +82,8 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
         feature_cache: FeatureCache | None = None,
     ):
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
-        self._recycles = bool(getattr(model, "is_fdrn", False))
-        info = model.info if self._recycles else describe_host(model)
+        host, info = host_of(model)
+        self._recycles = host is not model
         if model.training:
             raise ValueError("The model is in training mode; call model.eval() first.")
         if not 0 < threshold < 1:

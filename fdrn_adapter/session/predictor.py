@@ -21,6 +21,7 @@ from fdrn_adapter.engines.accelerated import AcceleratedModel
 from fdrn_adapter.features.cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.session import lean_focalclick
 from fdrn_adapter.session.lean_ritm import LeanPredictorMixin, LeanZoomMixin, lean_class
@@ -170,7 +171,7 @@ def stock_predictor(
     options: dict[str, Any] = {"zoom_in": zoom_in, "with_flip": flip}
     if info.refines:
         options["infer_size"] = info.fdrn_crop if crop is None else crop
-    if getattr(model, "is_fdrn", False):
+    if is_fdrn(model):
         return recycling_predictor_for(
             base, model, device, engine, feature_cache=feature_cache, **options
         )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from fdrn_adapter.hosts.catalogue import family_of, host_of
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing.scene import ellipse
 from fdrn_adapter.timing.speed import wait_for_gpu
@@ -147,32 +148,12 @@ def _timed_method(method: Callable, times: dict[str, float]) -> Callable:
 
 def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
     """Modules of F2 (or a stock network) by part."""
-    is_fdrn = bool(getattr(model, "is_fdrn", False))
-    host = model.host if is_fdrn else model
-    info = model.info if is_fdrn else None
-    from fdrn_adapter.hosts.catalogue import describe_host
-
-    info = info or describe_host(model)
-    backbone = host.get_submodule(info.backbone)
+    host, info = host_of(model)
     parts = {
         "click maps": [getattr(host, info.click_maps)],
         "click encoder": [host.get_submodule(info.click_encoder)],
     }
-    if is_fdrn:
+    if host is not model:
         parts["SFI"] = [m for m in (model.sfi,) if m is not None]
         parts["TFI"] = [m for m in (model.tfi,) if m is not None]
-    if info.family == "hrnet":
-        names = ("conv1", "bn1", "conv2", "bn2", "layer1")
-        parts["stem and layer 1"] = [getattr(backbone, n) for n in names]
-        stages = {2: "stage2", 3: "stage3", 4: "stage4"}
-        parts |= {f"stage {i}": [getattr(backbone, name)] for i, name in stages.items()}
-        head = ("aux_head", "conv3x3_ocr", "ocr_gather_head", "ocr_distri_head", "cls_head")
-        parts["head"] = [getattr(backbone, n) for n in head if hasattr(backbone, n)]
-    else:
-        parts["stem and layer 1"] = [backbone.patch_embed1, *backbone.block1]
-        for i in (2, 3, 4):
-            parts[f"stage {i}"] = [
-                getattr(backbone, f"patch_embed{i}"), *getattr(backbone, f"block{i}")
-            ]
-        parts["head"] = [host.feature_extractor.decode_head]
-    return parts
+    return parts | family_of(info).timed_parts(host, info)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fdrn_adapter import zoo
 from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.timing.op_count import Count, count, parameters
 
 DEAD_WEIGHT = (
@@ -67,10 +68,11 @@ def click_on(
     points = click_points(crop_size)
     focus = torch.tensor([[0, crop_size[1] / 4, crop_size[0] / 4, crop_size[1] / 2,
                            crop_size[0] / 2]])  # index, x1, y1, x2, y2 on the crop
+    refines = host_of(model)[1].refines
 
     def click() -> object:
         outputs = model(crop, points)
-        if not callable(getattr(model, "refine", None)):
+        if not refines:
             return outputs
         return model.refine(
             crop[:, :3], points, outputs["feature"], outputs["instances"], focus

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter import engines
+from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.timing.complexity import click_points
 
 PAPER_INPUT = (321, 481)  # rows, columns of the image in Table 2
@@ -33,7 +34,7 @@ class Subject:
 
     @property
     def is_fdrn(self) -> bool:
-        return bool(getattr(self.model, "is_fdrn", False))
+        return is_fdrn(self.model)
 
 
 @torch.inference_mode()

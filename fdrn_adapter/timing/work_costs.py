@@ -13,6 +13,7 @@ from torch import nn
 from tqdm import tqdm
 
 from fdrn_adapter import engines
+from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.optional import require_matplotlib
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing import speed
@@ -90,7 +91,7 @@ class _Size:
     def __init__(self, session: InteractiveSession, megapixels: float):
         self.session, self.image = session, _image(megapixels)
         self.rows, self.cols = self.image.shape[:2]
-        self.recycles = bool(getattr(session.model, "is_fdrn", False))
+        self.recycles = is_fdrn(session.model)
         self.net = engines.accelerate(session.model, session.engine)
         self.tensor = torch.from_numpy(self.image).permute(2, 0, 1)[None].float() / 255
         half = OBJECT_PX // 2

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.training import paper
 from fdrn_adapter.training.dataset import PREFIX, DynamicScaleDataset
 from fdrn_adapter.training.folders import instance_folder, mixture
@@ -202,7 +203,7 @@ def train(model: nn.Module, cfg: Any, model_cfg: Any, recipe: Lite, package: str
 
 def kept_features(model: nn.Module, cfg: Any) -> FrozenFeatures | None:
     """Where the frozen F1's maps are kept; None for networks without F1."""
-    if not getattr(model, "is_fdrn", False) or model.image_encoder is None:
+    if encoder_of(model) is None:
         return None
     where = cfg.get("FEATURES_PATH", Path(cfg.EXPS_PATH) / "frozen_features")
     return FrozenFeatures(model.image_encoder, where, GLOBAL_SIZE)

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter import zoo
+from fdrn_adapter.hosts.catalogue import encoder_of, host_of, is_fdrn
 from fdrn_adapter.model import checkpoint
 from fdrn_adapter.training import imagenet, sources
 from fdrn_adapter.training.dataset import DynamicScaleDataset
@@ -165,13 +166,13 @@ def _trained(cfg: Any, run: PaperRun) -> nn.Module:
             "CHECKPOINT=FILE, a checkpoint of its training on COCO+LVIS."
         )
     model = checkpoint.load(path)
-    host = getattr(model, "host", model)
+    host, _ = host_of(model)
     have = {name: value["value"] for name, value in host._config["params"].items()}
     wrong = [
         f"{name}={have.get(name)!r} instead of {value!r}"
         for name, value in run.entry.host_params.items() if have.get(name, value) != value
     ]
-    if getattr(model, "is_fdrn", False) != run.entry.is_fdrn:
+    if is_fdrn(model) != run.entry.is_fdrn:
         wrong.append("one is an FDRN and the other is not")
     elif run.entry.is_fdrn and model.settings.encoder != run.entry.fdrn["encoder"]:
         wrong.append(f"F1 is {model.settings.encoder!r}")
@@ -183,7 +184,7 @@ def _trained(cfg: Any, run: PaperRun) -> nn.Module:
 
 def keep_learning_rates(model: nn.Module) -> None:
     """Give F1 of a loaded model the host backbone's share of the learning rate, as `wrap` does."""
-    if getattr(model, "is_fdrn", False) and model.image_encoder is not None:
+    if encoder_of(model) is not None:
         model.image_encoder.train_like(model.host.get_submodule(model.info.backbone))
 
 
@@ -242,7 +243,7 @@ def _datasets(
             sources.open_source(cfg, package, data, split, length),
             crop_size=plan.crop_size(package), global_size=(plan.global_side,) * 2,
             proportion=PROPORTION if dynamic_scale else None,
-            global_image=getattr(model, "image_encoder", None) is not None,
+            global_image=encoder_of(model) is not None,
             seed=int(split == "val"),
         )
         for split, length in lengths.items()
@@ -260,7 +261,7 @@ def losses(model: nn.Module, package: str) -> Any:
 
     stock = importlib.import_module(f"{package}.model.losses")
     terms = {"instance_loss": (stock.NormalizedFocalLossSigmoid(alpha=0.5, gamma=2), 1.0)}
-    host = getattr(model, "host", model)
+    host, _ = host_of(model)
     if hasattr(host.feature_extractor, "aux_head"):
         terms["instance_aux_loss"] = (stock.SigmoidBinaryCrossEntropyLoss(), 0.4)
     if sources.has_refiner(package):

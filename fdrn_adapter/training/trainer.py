@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 
+from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.model import checkpoint
 from fdrn_adapter.training import state
 from fdrn_adapter.training.dataset import PREFIX, seed_all
@@ -63,7 +64,7 @@ class DynamicScaleTrainer:
                 "not its recycled features. Start one process a GPU: torchrun --nproc_per_node="
                 f"{cfg.ngpus} train.py ... , or pass --ngpus=1."
             )
-        if adapter_epochs and not getattr(model, "is_fdrn", False):
+        if adapter_epochs and not is_fdrn(model):
             raise ValueError("adapter_epochs is for FDRN models; this is a stock network.")
         super().__init__(model, cfg, model_cfg, loss_cfg, trainset, valset, *args, **kwargs)
         if hasattr(self, "_before_needed_hook"):  # ritm-annotation builds its parts at first use
@@ -138,7 +139,7 @@ class DynamicScaleTrainer:
     @contextlib.contextmanager
     def _recycling(self, given: dict[str, Tensor]) -> Iterator[None]:
         model = self._model
-        if not getattr(model, "is_fdrn", False) or model.image_encoder is None or not given:
+        if encoder_of(model) is None or not given:
             yield
             return
         given = {name: value.to(self.device) for name, value in given.items()}

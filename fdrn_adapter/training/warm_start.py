@@ -9,7 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from fdrn_adapter.hosts.catalogue import describe_host, family_of, is_fdrn
 from fdrn_adapter.model import checkpoint
+from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.training import imagenet, paper
 from fdrn_adapter.training.paper import Schedule
 
@@ -35,10 +37,6 @@ def init_model(cfg: Any, code_base: str, plan: Schedule = SCHEDULE) -> tuple[nn.
     Raises:
         ValueError: no checkpoint, one of an FDRN or of the other code base, or missing weights.
     """
-    from fdrn_adapter.encoders.catalogue import DEFAULT_ENCODERS
-    from fdrn_adapter.hosts.catalogue import describe_host
-    from fdrn_adapter.model.wrapping import wrap
-
     host, path = _host(cfg)
     info = describe_host(host)
     if info.refines != (code_base == "focalclick"):
@@ -47,7 +45,7 @@ def init_model(cfg: Any, code_base: str, plan: Schedule = SCHEDULE) -> tuple[nn.
             f"experiment for {code_base}: use the other one in experiments/warm_start/."
         )
     params = {name: value["value"] for name, value in host._config["params"].items()}
-    encoder = cfg.get("ENCODER") or DEFAULT_ENCODERS[info.family]
+    encoder = cfg.get("ENCODER") or family_of(info).default_encoder
     weights = None
     if not encoder.startswith("timm:"):
         weights = imagenet.encoder_weights(cfg, encoder, imagenet.host_entry(params), path)
@@ -74,7 +72,7 @@ def _host(cfg: Any) -> tuple[nn.Module, str]:
             "of the stock trainer or a released one."
         )
     host = checkpoint.load(path)
-    if getattr(host, "is_fdrn", False):
+    if is_fdrn(host):
         raise ValueError(
             f"{path} holds an FDRN already. To go on training it, pass it to train.py as --weights "
             "of the experiment that it comes from."

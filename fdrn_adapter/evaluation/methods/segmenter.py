@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fdrn_adapter.hosts.catalogue import describe_host
+from fdrn_adapter.hosts.catalogue import host_of, is_fdrn
 from fdrn_adapter.session.interactive import InteractiveSession
 
 BRS_MODES = {"brs": "RGB-BRS", "fbrs": "f-BRS-B"}
@@ -77,7 +77,7 @@ class NetworkSegmenter:
         self.model = model
         self.eval_mode = eval_mode
         crop = crop_of_mode(eval_mode)
-        if eval_mode == DEFAULT_MODE and getattr(model, "is_fdrn", False):
+        if eval_mode == DEFAULT_MODE and is_fdrn(model):
             crop = own_crop
         self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip)
         self.engine = self._session.engine
@@ -124,7 +124,7 @@ class BrsSegmenter:
         self, name: str, model: nn.Module, method: str, eval_mode: str = DEFAULT_MODE,
         flip: bool = False,
     ):
-        if getattr(model, "is_fdrn", False):
+        if is_fdrn(model):
             raise ValueError(
                 f"{name}: BRS modes back-propagate through the image for every click, and this is "
                 "an FDRN, which encodes it once. Pass a stock network, or the FDRN without "
@@ -133,7 +133,7 @@ class BrsSegmenter:
         self.name = name
         self.model = model
         self.method, self.eval_mode, self.flip = method, eval_mode, flip
-        self._package = describe_host(model).package
+        self._package = host_of(model)[1].package
         self._image: np.ndarray | None = None
         self.for_dataset("")
 
