@@ -1,8 +1,12 @@
-"""What every backbone of the image encoder says of the maps it is read at."""
+"""What every backbone of the image encoder is, and what a family of them says of itself."""
 
 from dataclasses import dataclass
 
+from torch import Tensor, nn
+
 from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.injection import HIGH, LOW
+from fdrn_adapter.hosts.description import HostInfo
 
 
 @dataclass(frozen=True)
@@ -18,3 +22,104 @@ class Tap:
     path: str
     channels: int
     grid: Grid
+
+
+class Backbone(nn.Module):
+    """A network that F1 reads maps from, cut behind the last of them.
+
+    Attributes:
+        offers: names of the maps that `forward` returns, in this order. `ImageEncoder` makes views
+            of "low" and "high" and recycles any other map as it comes.
+        taps: where they are read; a map that is not used has none, and comes as None.
+        project_low: whether f_low goes on through a 3x3 convolution of its own.
+        mean, std: normalisation of the RGB image in [0, 1]; None for the host's.
+    """
+
+    offers: tuple[str, ...] = (LOW, HIGH)
+    project_low: bool = True
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taps: dict[str, Tap] = {}
+
+    @property
+    def low(self) -> Tap | None:
+        return self.taps.get(LOW)
+
+    @property
+    def high(self) -> Tap | None:
+        return self.taps.get(HIGH)
+
+    def forward(self, x: Tensor) -> tuple[Tensor | None, ...]:
+        """x: (B, 3, H, W), normalised. Returns a map for each of `offers`."""
+        raise NotImplementedError
+
+    def same_depth(self, host_backbone: nn.Module) -> bool:
+        """Whether a host's backbone, whose weights have our names and shapes, is as deep as this.
+
+        The first blocks of a deeper network have the names and shapes of a shallower one's.
+        """
+        return False
+
+    def load_pretrained(self, name: str) -> None:
+        """Start from weights that the backbone's own library has.
+
+        Args:
+            name: what the user calls this encoder, for messages.
+
+        Raises:
+            ValueError: it has none, or they cannot be had.
+        """
+        raise ValueError(
+            f"encoder_weights='pretrained' is for timm encoders; {name!r} takes a file of ImageNet "
+            "weights of the stock code base."
+        )
+
+
+class EncoderFamily:
+    """A family of image encoders: a subclass in a file of its own, and one object in the table.
+
+    Attributes:
+        name: of the row.
+        names: values of `encoder=` that are its.
+        prefix: or what these begin with, with a name of somebody else's behind it.
+        help: what that name is, for messages.
+        stages: what b_low and b_high index, for messages ("stage 1 of "); empty where both index
+            the same stage.
+    """
+
+    name: str = ""
+    names: tuple[str, ...] = ()
+    prefix: str = ""
+    help: str = ""
+    stages: tuple[str, str] = ("", "")
+
+    def accepts(self, encoder: str) -> bool:
+        """Whether an encoder of that name is of this family."""
+        return encoder in self.names or bool(self.prefix) and encoder.startswith(self.prefix)
+
+    def blocks(self, encoder: str) -> tuple[int, int]:
+        """How many blocks b_low and b_high can index."""
+        return 1, 1
+
+    def counts_like(self, info: HostInfo) -> bool:
+        """Whether equal indices of an encoder's and a host's blocks mean equal depths."""
+        return False
+
+    def build(
+        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+    ) -> Backbone:
+        """A backbone, cut behind its taps.
+
+        Args:
+            encoder: a name that the family accepts.
+            host: the stock network, whose code base may provide the class.
+            info: description of the host.
+            b_low, b_high: blocks to read, None for a map that is not used.
+
+        Raises:
+            ValueError: there is no such network here.
+        """
+        raise NotImplementedError

@@ -1,62 +1,46 @@
-"""Backbones of the image encoder by name: networks cut after their third stage.
-
-Every backbone takes a normalised image and returns (f_low, f_high); `low` and `high` say where the
-two maps come from, how many channels they have and where their cells lie on the image.
-"""
-
-import importlib
+"""The table of image encoders: networks cut behind their third stage, by name."""
 
 from torch import nn
 
-from fdrn_adapter.encoders import segformer
-from fdrn_adapter.encoders.hrnet import HRNET_MODULE, HRNET_VARIANTS, HRNetBackbone
-from fdrn_adapter.encoders.segformer import SegFormerBackbone
-from fdrn_adapter.encoders.timm_backbone import TIMM_PREFIX, TimmBackbone
+from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily
+from fdrn_adapter.encoders.hrnet import HRNET
+from fdrn_adapter.encoders.segformer import SEGFORMER
+from fdrn_adapter.encoders.timm_backbone import TIMM
 from fdrn_adapter.hosts.description import HostInfo
+from fdrn_adapter.table import Table
+
+FAMILIES: Table[EncoderFamily] = Table("fdrn_adapter.encoders", (HRNET, SEGFORMER, TIMM))
 
 
 def encoder_names() -> str:
     """The allowed values of `encoder=`, for messages."""
-    names = (*HRNET_VARIANTS, *segformer.VARIANTS)
-    return ", ".join(map(repr, names)) + ", or 'timm:<name>' for any timm " \
-        "backbone with feature maps at stride 4 and 16 (pip install fdrn_adapter[timm])"
+    names = [repr(name) for family in FAMILIES.values() for name in family.names]
+    prefixed = [f"'{f.prefix}<name>' for {f.help}" for f in FAMILIES.values() if f.prefix]
+    return ", or ".join([", ".join(names), *prefixed])
+
+
+def family_of(encoder: str) -> EncoderFamily:
+    """The family of an encoder.
+
+    Raises:
+        ValueError: no name of an encoder; the message lists them.
+    """
+    if not isinstance(encoder, str):
+        raise ValueError(
+            f"encoder should be a name, got {encoder!r}. Allowed: {encoder_names()}."
+        )
+    for family in FAMILIES.values():
+        if family.accepts(encoder):
+            return family
+    raise ValueError(f"Unknown encoder {encoder!r}. Allowed: {encoder_names()}.")
 
 
 def build_backbone(
     name: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
-) -> nn.Module:
-    """The backbone called `name`, cut after its taps.
-
-    Args:
-        name: see `encoder_names`.
-        host: the stock network, whose code base provides the class.
-        info: description of the host.
-        b_low, b_high: block indices, None for a map that is not used.
+) -> Backbone:
+    """The backbone called `name`; see `EncoderFamily.build`.
 
     Raises:
-        ValueError: unknown name (the message lists them), or the host's code base has no such
-            network.
+        ValueError: unknown name, or there is no such network here.
     """
-    backbone = host.get_submodule(info.backbone)
-    if name in HRNET_VARIANTS:
-        stock = backbone
-        if info.family != "hrnet":
-            stock = importlib.import_module(f"{info.package}.{HRNET_MODULE}").HighResolutionNet
-        return HRNetBackbone(stock, name, b_low, b_high)
-    if name in segformer.VARIANTS:
-        stock = segformer.stock_class(name, backbone, info)
-        return SegFormerBackbone(stock, name, b_low, b_high)
-    if name.startswith(TIMM_PREFIX):
-        return TimmBackbone(name.removeprefix(TIMM_PREFIX), b_low is not None, b_high is not None)
-    raise ValueError(f"Unknown encoder {name!r}. Allowed: {encoder_names()}.")
-
-
-def num_blocks(name: str) -> tuple[int, int]:
-    """How many blocks b_low and b_high can index in an encoder."""
-    if name in HRNET_VARIANTS:
-        return (HRNET_VARIANTS[name][1],) * 2  # both in stage 3
-    if name in segformer.VARIANTS:
-        return segformer.VARIANTS[name].depths[::2]  # in stages 1 and 3
-    if name.startswith(TIMM_PREFIX):
-        return 1, 1  # one map per stride
-    raise ValueError(f"Unknown encoder {name!r}. Allowed: {encoder_names()}.")
+    return family_of(name).build(name, host, info, b_low, b_high)

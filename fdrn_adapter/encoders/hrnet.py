@@ -2,24 +2,26 @@
 
 from torch import Tensor, nn
 
-from fdrn_adapter.encoders.backbone import Tap
+from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily, Tap
 from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.injection import HIGH, LOW
 from fdrn_adapter.hosts.description import (
     HIGH_BRANCH,
     HIGH_STRIDE,
     LOW_BRANCH,
     LOW_STRIDE,
+    HostInfo,
 )
+from fdrn_adapter.hosts.stock import stock_hrnet
 
 # HRNet encoders by name: the arguments of the stock class and the modules of its third stage.
 HRNET_VARIANTS = {
     "hrnet18": ({"width": 18, "small": False}, 4),
     "hrnet18s": ({"width": 18, "small": True}, 3),
 }
-HRNET_MODULE = "model.modeling.hrnet_ocr"  # under the package of the code base
 
 
-class HRNetBackbone(nn.Module):
+class HRNetBackbone(Backbone):
     """A stock HRNet up to the last tapped module of stage 3.
 
     f_low is branch 0 (stride 4) of module b_low, f_high branch 2 (stride 16) of module b_high, both
@@ -51,17 +53,14 @@ class HRNetBackbone(nn.Module):
         self.stage3 = net.stage3[: last + 1]
         self.b_low, self.b_high = b_low, b_high
         channels = net.stage3[0].get_num_inchannels()
-        self.low = self._tap(b_low, LOW_BRANCH, channels, LOW_STRIDE)
-        self.high = self._tap(b_high, HIGH_BRANCH, channels, HIGH_STRIDE)
-
-    @staticmethod
-    def _tap(b: int | None, branch: int, channels: list[int], stride: int) -> Tap | None:
-        if b is None:
-            return None
-        return Tap(f"stage3.{b}[{branch}]", int(channels[branch]), Grid(stride))
+        for level, b, branch, stride in (
+            (LOW, b_low, LOW_BRANCH, LOW_STRIDE), (HIGH, b_high, HIGH_BRANCH, HIGH_STRIDE),
+        ):
+            if b is not None:
+                path = f"stage3.{b}[{branch}]"
+                self.taps[level] = Tap(path, int(channels[branch]), Grid(stride))
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """x: (B, 3, H, W), normalised. Returns (f_low, f_high), None where not tapped."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))
         branches = [self.layer1(x)]  # stride 4
@@ -86,6 +85,29 @@ class HRNetBackbone(nn.Module):
             for i, layer in enumerate(layers)
         ]
 
-    def same_depth(self, host: nn.Module) -> bool:
-        """Whether a host's HRNet has as many blocks; a small one has the layout of a larger one."""
-        return len(getattr(host, "layer1", ())) == len(self.layer1)
+    def same_depth(self, host_backbone: nn.Module) -> bool:
+        # A small HRNet has the layout of a larger one.
+        return len(getattr(host_backbone, "layer1", ())) == len(self.layer1)
+
+
+class HRNetEncoders(EncoderFamily):
+    """HRNets of the host's own code base; b_low and b_high index the modules of stage 3."""
+
+    name = "hrnet"
+    names = tuple(HRNET_VARIANTS)
+
+    def blocks(self, encoder: str) -> tuple[int, int]:
+        return (HRNET_VARIANTS[encoder][1],) * 2
+
+    def counts_like(self, info: HostInfo) -> bool:
+        return info.family == "hrnet"
+
+    def build(
+        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+    ) -> HRNetBackbone:
+        own = info.family == "hrnet"
+        stock = host.get_submodule(info.backbone) if own else stock_hrnet(info.package)
+        return HRNetBackbone(stock, encoder, b_low, b_high)
+
+
+HRNET = HRNetEncoders()

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fdrn_adapter.encoders.backbone import Backbone
+from fdrn_adapter.encoders.pretrained import fitted
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.grafts.injection import HIGH, LOW
 from fdrn_adapter.weights import Weights
 
 VIEW_CHANNELS = 128  # C^k of eq. 2
@@ -20,7 +23,8 @@ class ImageEncoder(nn.Module):
     """Turn an image into the features that every click recycles.
 
     Two 3x3 convolutions give the two views of f_high, K and Q. Encoders other than HRNets get a
-    further 3x3 that brings f_low to 32 channels.
+    further 3x3 that brings f_low to 32 channels. Any other map that the backbone offers is recycled
+    as it comes.
 
     Args:
         backbone: from `catalogue.build_backbone`.
@@ -36,7 +40,7 @@ class ImageEncoder(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         name: str,
         mean: tuple[float, ...],
         std: tuple[float, ...],
@@ -79,10 +83,11 @@ class ImageEncoder(nn.Module):
     @property
     def grids(self) -> dict[str, Grid]:
         """Where the cells of each recycled map lie on the encoder's input."""
-        taps = {"low": self.backbone.low, "key": self.backbone.high, "query": self.backbone.high}
-        if self.context_view is not None:
-            taps["context"] = self.backbone.high
-        return {name: tap.grid for name, tap in taps.items() if tap is not None}
+        of_high = ["key", "query", *["context"] * (self.context_view is not None)]
+        return {
+            name: tap.grid for level, tap in self.backbone.taps.items()
+            for name in (of_high if level == HIGH else [level])
+        }
 
     def train(self, mode: bool = True) -> "ImageEncoder":
         super().train(mode)
@@ -92,12 +97,15 @@ class ImageEncoder(nn.Module):
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The maps of an image (B, 3, H, W) in [0, 1] that is small enough already."""
-        return self._views(*self.backbone((x - self.mean) / self.std))
+        read = self.backbone((x - self.mean) / self.std)
+        return self._views(dict(zip(self.backbone.offers, read, strict=True)))
 
-    def _views(self, low: Tensor | None, high: Tensor | None) -> dict[str, Tensor]:
-        maps = {}
-        if low is not None:
-            maps["low"] = low if self.low_projection is None else self.low_projection(low)
+    def _views(self, read: dict[str, Tensor | None]) -> dict[str, Tensor]:
+        """The recycled maps out of the backbone's."""
+        maps = {name: m for name, m in read.items() if m is not None and name != HIGH}
+        if LOW in maps and self.low_projection is not None:
+            maps[LOW] = self.low_projection(maps[LOW])
+        high = read.get(HIGH)
         if high is not None:
             maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
             if self.context_view is not None:
@@ -140,7 +148,8 @@ class ImageEncoder(nn.Module):
             high: (B, C, H/16, W/16), None where it is not used.
             size: rows and columns of the images.
         """
-        return self._features(self._views(low, high), size, size, hashed=False)
+        maps = self._views({LOW: low, HIGH: high})
+        return self._features(maps, size, size, hashed=False)
 
     def _features(
         self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
@@ -159,9 +168,12 @@ class ImageEncoder(nn.Module):
     @property
     def architecture(self) -> str:
         """What the features look like, for telling those of another model apart."""
-        taps = [t.path for t in (self.backbone.low, self.backbone.high) if t is not None]
-        channels = [self.low_channels, VIEW_CHANNELS, *filter(None, [self.context_channels])]
-        return f"{self.name}({', '.join(taps)}; {', '.join(map(str, channels))})"
+        taps = self.backbone.taps
+        views = [self.low_channels, VIEW_CHANNELS, *filter(None, [self.context_channels])]
+        others = [tap.channels for name, tap in taps.items() if name not in (LOW, HIGH)]
+        channels = [*(views if len(others) < len(taps) else ()), *others]
+        paths = ", ".join(tap.path for tap in taps.values())
+        return f"{self.name}({paths}; {', '.join(map(str, channels))})"
 
     def fingerprint(self) -> str:
         """Hash of the encoder's weights, computed anew only after they changed.
@@ -206,24 +218,18 @@ class ImageEncoder(nn.Module):
         theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
         if any(k not in theirs or theirs[k].shape != v.shape for k, v in ours.items()):
             return False
-        # The first blocks of a deeper host have the names and shapes of a shallower one's.
         if not self.backbone.same_depth(host_backbone):
             return False
         self.backbone.load_state_dict({k: theirs[k] for k in ours})
         return True
 
     def load_pretrained(self) -> None:
-        """Start from timm's own weights; they are downloaded by timm.
+        """Start from the weights that the backbone's library has; timm downloads its own.
 
         Raises:
-            ValueError: not a timm backbone, or timm cannot get the weights.
+            ValueError: it has none, or they cannot be had.
         """
-        if not hasattr(self.backbone, "pretrained_state"):
-            raise ValueError(
-                f"encoder_weights='pretrained' is for timm encoders; {self.name!r} takes a file of "
-                "ImageNet weights of the stock code base."
-            )
-        self.backbone.net.load_state_dict(self.backbone.pretrained_state())
+        self.backbone.load_pretrained(self.name)
 
     def load_from_file(self, state_dict: dict[str, Tensor], source: str) -> None:
         """Start the backbone from a file of weights, strictly.
@@ -237,31 +243,8 @@ class ImageEncoder(nn.Module):
         Raises:
             ValueError: weights are missing or have another shape.
         """
-        prefixes = ("model.", "module.", "backbone.", "feature_extractor.", "net.")
-
-        def bare(name: str) -> str:
-            for prefix in prefixes:
-                name = name.removeprefix(prefix)
-            return name
-
-        given = {bare(key): value for key, value in state_dict.items()}
-        ours = {bare(key): (key, value) for key, value in self.backbone.state_dict().items()}
-        counters = {k for k in ours if k.endswith("num_batches_tracked")}
-        missing = sorted(k for k in ours if k not in given and k not in counters)
-        wrong = [
-            f"{k} {tuple(given[k].shape)} instead of {tuple(v.shape)}"
-            for k, (_, v) in ours.items()
-            if k in given and given[k].shape != v.shape
-        ]
-        if missing or wrong:
-            raise ValueError(
-                f"{source} does not fit the image encoder {self.name!r}: missing "
-                f"{missing[:5] or 'nothing'}{' ...' if len(missing) > 5 else ''}, of another "
-                f"shape {wrong[:5] or 'none'}. Pass the weights of {self.name!r}, or another "
-                "`encoder`."
-            )
         self.backbone.load_state_dict(
-            {full: given.get(k, value) for k, (full, value) in ours.items()}
+            fitted(state_dict, self.backbone.state_dict(), source, self.name)
         )
 
 
@@ -275,7 +258,7 @@ def shrink_to(image: Tensor, max_side: int) -> Tensor:
 
 
 def build_encoder(
-    backbone: nn.Module, name: str, normalization: object, max_side: int, frozen: bool,
+    backbone: Backbone, name: str, normalization: object, max_side: int, frozen: bool,
     context_channels: int = 0,
 ) -> ImageEncoder:
     """An image encoder around `backbone`.
@@ -287,9 +270,9 @@ def build_encoder(
         max_side: see ImageEncoder.
         frozen, context_channels: see ImageEncoder.
     """
-    own = hasattr(backbone, "mean")
-    mean = backbone.mean if own else tuple(normalization.mean.flatten().tolist())
-    std = backbone.std if own else tuple(normalization.std.flatten().tolist())
+    mean, std = backbone.mean, backbone.std
+    if mean is None:
+        mean, std = (tuple(t.flatten().tolist()) for t in (normalization.mean, normalization.std))
     return ImageEncoder(
         backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen,
         context_channels=context_channels,

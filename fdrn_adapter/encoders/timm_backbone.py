@@ -1,21 +1,23 @@
 """Any network of timm as the backbone of the image encoder."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.encoders.backbone import Tap
+from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily, Tap
 from fdrn_adapter.encoders.offsets import measure_offsets
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.hosts.description import (
-    HIGH_STRIDE,
-    LOW_STRIDE,
-)
+from fdrn_adapter.grafts.injection import HIGH, LOW
+from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE, HostInfo
 
 TIMM_PREFIX = "timm:"
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_STRIDES = {LOW: LOW_STRIDE, HIGH: HIGH_STRIDE}
 
 
-class TimmBackbone(nn.Module):
+class TimmBackbone(Backbone):
     """Any timm backbone with maps at stride 4 and 16 (the paper's open question, Sec. 5).
 
     The image is padded at the bottom and right to a multiple of the largest stride, so that
@@ -25,78 +27,44 @@ class TimmBackbone(nn.Module):
         ValueError: timm does not know the name, or the backbone lacks one of the strides.
     """
 
-    project_low = True  # f_low goes on with 32 channels
-
     def __init__(self, name: str, use_low: bool, use_high: bool):
         super().__init__()
-        try:
-            import timm
-        except ImportError as error:
-            raise ValueError(
-                f"encoder='timm:{name}' needs timm: pip install fdrn_adapter[timm]"
-            ) from error
         self.timm_name = name
-        try:
-            probe = timm.create_model(name, features_only=True, pretrained=False)
-        except (RuntimeError, AttributeError, TypeError, ValueError) as error:
-            close = timm.list_models(f"*{name.split('.')[0].split('_')[-1]}*")[:8]
-            raise ValueError(
-                f"timm cannot build {name!r} as a features_only backbone: {error}. Names that "
-                f"look alike: {close}; timm.list_models() lists all."
-            ) from error
+        probe = _features_only(name)
         strides = probe.feature_info.reduction()
-        indices = {}
-        for stride, wanted in ((LOW_STRIDE, use_low), (HIGH_STRIDE, use_high)):
-            if wanted and stride not in strides:
-                raise ValueError(
-                    f"timm backbone {name!r} has maps at strides {strides}; FDRN reads strides "
-                    f"{LOW_STRIDE} and {HIGH_STRIDE}. Choose a backbone with both."
-                )
-            if wanted:
-                indices[stride] = max(i for i, s in enumerate(strides) if s == stride)
+        wanted = [level for level, used in ((LOW, use_low), (HIGH, use_high)) if used]
+        indices = {level: _deepest(name, strides, _STRIDES[level]) for level in wanted}
+        infos = {level: probe.feature_info[i] for level, i in indices.items()}
         self.out_indices = sorted(indices.values())
-        self.net = timm.create_model(
-            name, features_only=True, pretrained=False, out_indices=tuple(self.out_indices)
-        )
+        self.net = _features_only(name, out_indices=tuple(self.out_indices))
         config = self.net.pretrained_cfg or {}
-        self.mean = tuple(config.get("mean", (0.485, 0.456, 0.406)))
-        self.std = tuple(config.get("std", (0.229, 0.224, 0.225)))
+        self.mean = tuple(config.get("mean", IMAGENET_MEAN))
+        self.std = tuple(config.get("std", IMAGENET_STD))
         self.multiple = max(strides[i] for i in self.out_indices)
         self.channels_last_maps = getattr(self.net, "output_fmt", "NCHW") == "NHWC"
-        info = {
-            stride: (probe.feature_info[i]["module"], probe.feature_info[i]["num_chs"])
-            for stride, i in indices.items()
-        }
-        self._position = {stride: self.out_indices.index(i) for stride, i in indices.items()}
-        _cut(self.net, [path for path, _ in info.values()])
-        self.low = self.high = None
-        offsets = measure_offsets(self, self._position)
-        if use_low:
-            self.low = Tap(*info[LOW_STRIDE], Grid(LOW_STRIDE, offsets[LOW_STRIDE]))
-        if use_high:
-            self.high = Tap(*info[HIGH_STRIDE], Grid(HIGH_STRIDE, offsets[HIGH_STRIDE]))
+        self._position = {level: self.out_indices.index(i) for level, i in indices.items()}
+        _cut(self.net, [info["module"] for info in infos.values()])
+        offsets = measure_offsets(
+            self, {_STRIDES[level]: position for level, position in self._position.items()}
+        )
+        for level, info in infos.items():
+            grid = Grid(_STRIDES[level], offsets[_STRIDES[level]])
+            self.taps[level] = Tap(info["module"], info["num_chs"], grid)
 
-    def pretrained_state(self) -> dict[str, Tensor]:
-        """timm's weights of this backbone.
-
-        Raises:
-            ValueError: they cannot be had (no network, or timm has none).
-        """
-        import timm
-
+    def load_pretrained(self, name: str) -> None:
         try:
-            net = timm.create_model(
+            net = _timm(self.timm_name).create_model(
                 self.timm_name, features_only=True, pretrained=True,
                 out_indices=tuple(self.out_indices),
             )
-            _cut(net, [tap.path for tap in (self.low, self.high) if tap is not None])
+            _cut(net, [tap.path for tap in self.taps.values()])
         except Exception as error:  # timm and its hub client raise whatever the transport does
             raise ValueError(
                 f"timm cannot get the pretrained weights of {self.timm_name!r} "
                 f"({type(error).__name__}: {error}). Download them elsewhere and pass the file as "
                 "encoder_weights."
             ) from error
-        return net.state_dict()
+        self.net.load_state_dict(net.state_dict())
 
     def maps(self, x: Tensor) -> list[Tensor]:
         """All selected maps of x (B, 3, H, W), channels first."""
@@ -108,11 +76,42 @@ class TimmBackbone(nn.Module):
         return [m.permute(0, 3, 1, 2) if self.channels_last_maps else m for m in maps]
 
     def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """x: (B, 3, H, W), normalised. Returns (f_low, f_high), None where not tapped."""
         maps = self.maps(x)
-        low = None if self.low is None else maps[self._position[LOW_STRIDE]]
-        high = None if self.high is None else maps[self._position[HIGH_STRIDE]]
-        return low, high
+        low, high = (self._position.get(level) for level in self.offers)
+        return None if low is None else maps[low], None if high is None else maps[high]
+
+
+def _timm(name: str) -> Any:
+    try:
+        import timm  # an optional package, and slow to import
+    except ImportError as error:
+        raise ValueError(
+            f"encoder='{TIMM_PREFIX}{name}' needs timm: pip install fdrn_adapter[timm]"
+        ) from error
+    return timm
+
+
+def _features_only(name: str, **options: Any) -> nn.Module:
+    """A timm network that returns its maps, at random weights."""
+    timm = _timm(name)
+    try:
+        return timm.create_model(name, features_only=True, pretrained=False, **options)
+    except (RuntimeError, AttributeError, TypeError, ValueError) as error:
+        close = timm.list_models(f"*{name.split('.')[0].split('_')[-1]}*")[:8]
+        raise ValueError(
+            f"timm cannot build {name!r} as a features_only backbone: {error}. Names that "
+            f"look alike: {close}; timm.list_models() lists all."
+        ) from error
+
+
+def _deepest(name: str, strides: list[int], stride: int) -> int:
+    """Index of the last map at a stride."""
+    if stride not in strides:
+        raise ValueError(
+            f"timm backbone {name!r} has maps at strides {strides}; FDRN reads strides "
+            f"{LOW_STRIDE} and {HIGH_STRIDE}. Choose a backbone with both."
+        )
+    return max(i for i, s in enumerate(strides) if s == stride)
 
 
 def _cut(net: nn.Module, taps: list[str]) -> None:
@@ -127,3 +126,20 @@ def _cut(net: nn.Module, taps: list[str]) -> None:
         net.blocks = blocks[: max(map(int, numbers)) + 1]
 
 
+class TimmEncoders(EncoderFamily):
+    """timm's networks; there is one map at each stride."""
+
+    name = "timm"
+    prefix = TIMM_PREFIX
+    help = (
+        "any timm backbone with feature maps at stride 4 and 16 (pip install fdrn_adapter[timm])"
+    )
+
+    def build(
+        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+    ) -> TimmBackbone:
+        name = encoder.removeprefix(TIMM_PREFIX)
+        return TimmBackbone(name, b_low is not None, b_high is not None)
+
+
+TIMM = TimmEncoders()

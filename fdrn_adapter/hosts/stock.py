@@ -14,6 +14,35 @@ from fdrn_adapter.trusted import HOST_PACKAGES
 logger = logging.getLogger(__name__)
 
 
+def stock_hrnet(package: str) -> type[nn.Module]:
+    """The class of a code base's HRNets, without the network around them."""
+    return importlib.import_module(f"{package}.model.modeling.hrnet_ocr").HighResolutionNet
+
+
+def stock_segformer(
+    package: str, class_name: str, backbone: nn.Module | None = None
+) -> type[nn.Module]:
+    """A class of a code base's SegFormers, without the network around them.
+
+    Args:
+        package: of the code base.
+        class_name: of the variant.
+        backbone: one of another variant, beside which the class is found.
+
+    Raises:
+        LookupError: the code base has no SegFormer.
+    """
+    path = f"{package}.model.modeling.segformer.mix_transformer"
+    if backbone is not None:
+        path = type(backbone).__module__
+    try:
+        return getattr(importlib.import_module(path), class_name)
+    except ModuleNotFoundError as error:
+        if not path.startswith(error.name or "?"):  # a library that SegFormer needs
+            raise
+        raise LookupError(f"{package} has no module {path}") from error
+
+
 def build_host(config: dict[str, Any], trust: Sequence[str] = (), **kwargs: Any) -> nn.Module:
     """Build a stock network from the `_config` that the stock code stores in checkpoints.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fdrn_adapter import hosts
-from fdrn_adapter.encoders import catalogue, hrnet, segformer
+from fdrn_adapter.encoders import catalogue
 
 LEVELS = ("low", "high")
 
@@ -69,22 +69,18 @@ def levels(encoder: str, info: hosts.HostInfo) -> list[Level]:
     Raises:
         ValueError: no such encoder.
     """
-    if not isinstance(encoder, str):
-        raise ValueError(
-            f"encoder should be a name, got {encoder!r}. Allowed: {catalogue.encoder_names()}."
-        )
-    comparable = encoder in hrnet.HRNET_VARIANTS and info.family == "hrnet"
-    theirs = [f"the image encoder {encoder!r}"] * 2  # an HRNet is tapped in its third stage only
-    if encoder in segformer.VARIANTS:
-        theirs = [f"stage {i} of {theirs[0]}" for i in (1, 3)]
-    family = hosts.family_of(info)
-    ours = [family.low_stage, family.high_stage]
-    counts = zip(
-        catalogue.num_blocks(encoder), (info.low_blocks, info.high_blocks), strict=True
+    theirs, ours = catalogue.family_of(encoder), hosts.family_of(info)
+    comparable = theirs.counts_like(info)
+    rows = zip(
+        LEVELS, theirs.stages, theirs.blocks(encoder), (ours.low_stage, ours.high_stage),
+        (info.low_blocks, info.high_blocks), strict=True,
     )
     return [
-        Level(name, Blocks(theirs[i], read - 1), Blocks(ours[i], entered - 1), comparable)
-        for i, (name, (read, entered)) in enumerate(zip(LEVELS, counts, strict=True))
+        Level(
+            name, Blocks(f"{stage}the image encoder {encoder!r}", read - 1),
+            Blocks(entry, entered - 1), comparable,
+        )
+        for name, stage, read, entry, entered in rows
     ]
 
 
