@@ -161,9 +161,9 @@ def test_brats_leaves_out_slices_without_tumour(tmp_path):
         data.load(0)
     assert data.name == "BraTS-t1ce"
     (tmp_path / "B1" / "B1_seg.nii.gz").write_bytes(b"broken")
-    from fdrn_adapter.evaluation.datasets import medical
+    from fdrn_adapter.evaluation.datasets import brats
 
-    medical._volume.cache_clear()
+    brats._volume.cache_clear()
     with pytest.raises(BadSampleError, match="cannot be read as NIfTI"):
         datasets.open_dataset(f"BraTS={tmp_path}").load(0)
 

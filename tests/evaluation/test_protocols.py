@@ -9,7 +9,7 @@ from support.stock import taught_host
 
 import fdrn_adapter
 from fdrn_adapter.evaluation.clicks import FALSE
-from fdrn_adapter.evaluation.datasets.folders import trimap
+from fdrn_adapter.evaluation.datasets.layout import trimap
 from fdrn_adapter.evaluation.datasets.sample import as_sample, joined
 from fdrn_adapter.evaluation.methods.segmenter import BrsSegmenter, NetworkSegmenter
 from fdrn_adapter.evaluation.protocols import Settings, parse_protocols, run_sample

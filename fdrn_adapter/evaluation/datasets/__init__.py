@@ -2,6 +2,7 @@
 
 from fdrn_adapter.evaluation.datasets.catalogue import (
     FOLDER,
+    LAYOUTS,
     Dataset,
     layouts,
     open_dataset,
@@ -12,6 +13,7 @@ from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
 
 __all__ = [
     "FOLDER",
+    "LAYOUTS",
     "BadSampleError",
     "Dataset",
     "Item",

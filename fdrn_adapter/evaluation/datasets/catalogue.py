@@ -6,10 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fdrn_adapter.evaluation.datasets import brats, folders, glas, pairs, pascal_voc, sbd
 from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample, as_sample, joined
+from fdrn_adapter.table import Table
 
-FOLDER = "folder"
+FOLDER = folders.NAME
+
+# In the order of the paper.
+LAYOUTS: Table[Layout] = Table("fdrn_adapter.datasets", (
+    pairs.GRABCUT, pairs.BERKELEY, pairs.DAVIS, sbd.SBD, pascal_voc.PASCAL_VOC, pairs.COCO_MVAL,
+    glas.GLAS, brats.BRATS, *brats.OTHERS, folders.FOLDER,
+))
 
 
 @dataclass
@@ -19,8 +27,7 @@ class Dataset:
     Attributes:
         name: for tables, unique in a run.
         items: one for each sample, in order.
-        read: gives image (H, W, 3) uint8 RGB and mask (H, W) with 1 the object, -1 ignored;
-            raises BadSampleError.
+        read: gives image and mask of an item; raises BadSampleError.
     """
 
     name: str
@@ -75,7 +82,7 @@ def open_dataset(spec: str, limit: int | None = None) -> Dataset:
     """Find a data set.
 
     Args:
-        spec: "Name=DIR" with a name of `layouts()`, or "folder:DIR", or "ANY=folder:DIR".
+        spec: "Name=DIR" with a name of LAYOUTS, or "folder:DIR", or "ANY=folder:DIR".
         limit: take the first so many samples only; the others are not looked for.
 
     Raises:
@@ -96,20 +103,19 @@ def open_dataset(spec: str, limit: int | None = None) -> Dataset:
     return Dataset(name, items, read)
 
 
-def split_spec(spec: str) -> tuple[str, str, "Layout"]:
+def split_spec(spec: str) -> tuple[str, str, Layout]:
     """Name, folder and layout of a data set as written on the command line.
 
     Raises:
         ValueError: not of that form, or an unknown name.
     """
-    known = layouts()
     if spec.startswith(FOLDER + ":"):
         directory = spec.partition(":")[2]
-        return Path(directory).resolve().name or FOLDER, directory, known[FOLDER]
+        return Path(directory).resolve().name or FOLDER, directory, LAYOUTS[FOLDER]
     name, equals, directory = spec.partition("=")
     if equals and directory.startswith(FOLDER + ":"):
-        return name, directory.partition(":")[2], known[FOLDER]
-    names = [n for n in known if n != FOLDER]
+        return name, directory.partition(":")[2], LAYOUTS[FOLDER]
+    names = [n for n in LAYOUTS if n != FOLDER]
     if not equals or not name or not directory:
         raise ValueError(
             f"A data set is written Name=DIR or folder:DIR, got {spec!r}. Names: "
@@ -124,27 +130,9 @@ def split_spec(spec: str) -> tuple[str, str, "Layout"]:
             f"{name}=folder:DIR."
         )
     name = by_lower[name.lower()]
-    return name, directory, known[name]
+    return name, directory, LAYOUTS[name]
 
 
 def layouts() -> dict[str, Layout]:
     """Every data set by name, in the order of the paper."""
-    from fdrn_adapter.evaluation.datasets import folders, instances, medical
-
-    return {
-        "GrabCut": folders.GRABCUT,
-        "Berkeley": folders.BERKELEY,
-        "DAVIS": folders.DAVIS,
-        "SBD": instances.SBD,
-        "PascalVOC": instances.PASCAL_VOC,
-        "COCO_MVal": folders.DAVIS,
-        "GlaS": medical.GLAS,
-        "BraTS": medical.BRATS,
-        **{f"BraTS-{m}": medical.BRATS for m in medical.MODALITIES},
-        FOLDER: folders.FOLDER,
-    }
-
-
-# -- reading -----------------------------------------------------------------------------------
-
-
+    return dict(LAYOUTS)

@@ -1,87 +1,26 @@
-"""SBD and Pascal VOC: every instance of an image is a sample, as in the stock evaluation."""
+"""Pascal VOC: every instance of an image is a sample, as in the stock evaluation."""
 
 import pickle
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read, picture, pixels, read_pixels
+from fdrn_adapter.evaluation.datasets.layout import (
+    Item,
+    Layout,
+    Read,
+    names_in,
+    picture,
+    pixels,
+    read_pixels,
+)
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError
 from fdrn_adapter.label_maps import IGNORE
 
 VOC_VOID = 220  # gray value of Pascal VOC's border colour
 _SEGMENTATION = "ImageSets/Segmentation"
-
-
-def _names(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text().splitlines() if line.strip()]
-
-
-# -- SBD ---------------------------------------------------------------------------------------
-
-
-def _find_sbd(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Read]:
-    layout.require(name, root, "img", "inst", "val.txt")
-    _require_scipy()
-    return _sbd_items(root), _read_sbd
-
-
-def _require_scipy() -> Any:
-    try:
-        import scipy.io
-    except ImportError as error:
-        raise ValueError(
-            "SBD's instance maps are MATLAB files, which scipy reads, and scipy is not installed: "
-            "pip install 'fdrn_adapter[benchmark]'."
-        ) from error
-    return scipy.io
-
-
-def _sbd_items(root: Path) -> Iterator[Item]:
-    for name in _names(root / "val.txt"):
-        image, mask = root / "img" / f"{name}.jpg", root / "inst" / f"{name}.mat"
-        try:
-            labels = np.unique(read_mat(mask))
-        except BadSampleError as error:
-            yield Item(name, name, image, mask, problem=error.reason)
-            continue
-        if not (labels > 0).any():
-            yield Item(name, name, image, mask, problem="the instance map has no object")
-        for label in labels[labels > 0].tolist():
-            yield Item(f"{name}#{label}", name, image, mask, label)
-
-
-def read_mat(path: Path) -> np.ndarray:
-    """The instance map (H, W) of an SBD file: GTinst.Segmentation.
-
-    Raises:
-        BadSampleError: it cannot be read, or holds something else.
-    """
-    io = _require_scipy()
-    unreadable = (
-        OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, NotImplementedError,
-        zlib.error, io.matlab.MatReadError,
-    )
-    try:
-        return io.loadmat(str(path))["GTinst"][0][0][0].astype(np.int32)
-    except unreadable as error:
-        raise BadSampleError(path.stem, f"{path} cannot be read: {error}") from error
-
-
-def _read_sbd(item: Item) -> tuple[np.ndarray, np.ndarray]:
-    return picture(item), (read_mat(item.mask) == item.label).astype(np.int32)
-
-
-SBD = Layout(
-    "{root}/img/*.jpg, {root}/inst/*.mat and {root}/val.txt with one name a line, as the stock "
-    "code wants it",
-    _find_sbd,
-)
-
-# -- Pascal VOC --------------------------------------------------------------------------------
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -105,7 +44,7 @@ def _find_voc(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Re
     if listed.is_file():
         return _voc_listed(root, listed), _read_voc
     layout.require(name, root, f"{_SEGMENTATION}/val.txt")
-    return _voc_items(root, _names(plain)), _read_voc
+    return _voc_items(root, names_in(plain)), _read_voc
 
 
 def _voc_listed(root: Path, path: Path) -> Iterator[Item]:
@@ -145,7 +84,7 @@ def _voc_items(root: Path, names: list[str]) -> Iterator[Item]:
 
 def _gray(colours: np.ndarray) -> np.ndarray:
     """Instances are told apart by the gray value of their palette colour, as in the stock code."""
-    import cv2
+    import cv2  # as in `layout.read_pixels`
 
     return cv2.cvtColor(colours, cv2.COLOR_BGR2GRAY).astype(np.int32)
 
@@ -160,6 +99,7 @@ def _read_voc(item: Item) -> tuple[np.ndarray, np.ndarray]:
 
 
 PASCAL_VOC = Layout(
+    "PascalVOC",
     "{root}/JPEGImages/*.jpg, {root}/SegmentationObject/*.png and, in "
     "{root}/ImageSets/Segmentation/, test.pickle (the stock list of images and instances) or "
     "val.txt",

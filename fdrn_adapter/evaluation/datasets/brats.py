@@ -1,7 +1,7 @@
-"""The paper's medical data: GlaS (glands in histology) and BraTS (brain tumours in MRI)."""
+"""BraTS, the paper's brain tumours in MRI: every axial slice with a tumour is a sample."""
 
+import dataclasses
 import functools
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,43 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.evaluation.datasets.folders import _read_instance, items_of_labels
-from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read, read_pixels
+from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError
 from fdrn_adapter.images import gray_range, scan_to_gray
-
-# -- GlaS --------------------------------------------------------------------------------------
-
-_GLAS_IMAGES = (".bmp", ".png", ".tif", ".jpg")
-
-
-def _find_glas(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Read]:
-    found = sorted(
-        (p for p in root.rglob("*_anno.*") if p.suffix.lower() in _GLAS_IMAGES), key=_natural
-    )
-    test = [p for p in found if p.name.startswith("test")]
-    return _glas_items(test or found), _read_instance
-
-
-def _natural(path: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
-
-
-def _glas_items(annotations: list[Path]) -> Iterator[Item]:
-    for path in annotations:
-        name = path.stem.removesuffix("_anno")
-        places = [path.with_name(name + suffix) for suffix in _GLAS_IMAGES]
-        image = next((p for p in places if p.is_file()), places[0])
-        yield from items_of_labels(name, image, path, read_pixels(path, colour=False))
-
-
-GLAS = Layout(
-    "images NAME.bmp with instance annotations NAME_anno.bmp (or .png) anywhere below {root}; "
-    "where there are files test*, these alone are used (the 80 images of the paper)",
-    _find_glas,
-)
-
-# -- BraTS -------------------------------------------------------------------------------------
 
 # What files of a modality end in: releases until 2021, and from 2023 on.
 MODALITIES = {
@@ -61,7 +27,7 @@ _NIFTI = (".nii.gz", ".nii")
 
 def _find_brats(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Read]:
     _require_nibabel()
-    modality = name.partition("-")[2] or DEFAULT_MODALITY
+    modality = layout.name.partition("-")[2] or DEFAULT_MODALITY
     return _brats_items(root, modality), _read_slice
 
 
@@ -143,7 +109,10 @@ def _read_slice(item: Item) -> tuple[np.ndarray, np.ndarray]:
 
 
 BRATS = Layout(
+    "BraTS",
     "NAME_seg.nii.gz with NAME_flair.nii.gz beside it, anywhere below {root} (another modality: "
     "BraTS-t1ce=DIR, also -t1 and -t2; names of 2023 with -seg and -t2f are known, too)",
     _find_brats,
 )
+# BraTS-t1ce=DIR and its like.
+OTHERS = tuple(dataclasses.replace(BRATS, name=f"BraTS-{modality}") for modality in MODALITIES)
