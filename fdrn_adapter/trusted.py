@@ -25,6 +25,7 @@ NORM_LAYERS = {
 }
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _TIMM_NAME = re.compile(r"timm:[A-Za-z0-9][A-Za-z0-9_.]*")
+_FILE_NAME = re.compile(r"onnx:[A-Za-z0-9][A-Za-z0-9_.-]*")  # which file that is, the user says
 _MOST_VALUES = 10_000  # of a config; real ones have some 30
 _DEEPEST = 8
 
@@ -117,7 +118,8 @@ def check_encoder(name: Any) -> None:
         CheckpointError: it is one of these.
     """
     if name is None or (isinstance(name, str) and (name.isidentifier() or
-                                                   _TIMM_NAME.fullmatch(name))):
+                                                   _TIMM_NAME.fullmatch(name) or
+                                                   _FILE_NAME.fullmatch(name))):
         return
     raise CheckpointError(
         f"The checkpoint names the image encoder {_short(name)}; a file may name an encoder of the "

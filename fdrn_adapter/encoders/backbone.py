@@ -8,6 +8,8 @@ from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.grafts.injection import HIGH, LOW
 from fdrn_adapter.hosts.description import HostInfo
 
+EMBEDDING = "embedding"  # one map, of which views are made after its alignment
+
 
 @dataclass(frozen=True)
 class Tap:
@@ -33,12 +35,18 @@ class Backbone(nn.Module):
         taps: where they are read; a map that is not used has none, and comes as None.
         project_low: whether f_low goes on through a 3x3 convolution of its own.
         mean, std: normalisation of the RGB image in [0, 1]; None for the host's.
+        side: longest side in pixels that images are brought to, None for any up to the cap.
+        key_channels: of the view that the affinity compares, where the map is an embedding.
+        sha256: of the file that it is in, where it is in one of its own and not in checkpoints.
     """
 
     offers: tuple[str, ...] = (LOW, HIGH)
     project_low: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    side: int | None = None
+    key_channels: int = 64
+    sha256: str = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,6 +63,14 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor | None, ...]:
         """x: (B, 3, H, W), normalised. Returns a map for each of `offers`."""
         raise NotImplementedError
+
+    def start(self) -> str | None:
+        """Load the weights that come with this backbone, in place.
+
+        Returns:
+            what they are; None where none come with it.
+        """
+        return None
 
     def same_depth(self, host_backbone: nn.Module) -> bool:
         """Whether a host's backbone, whose weights have our names and shapes, is as deep as this.
@@ -86,6 +102,8 @@ class EncoderFamily:
         names: values of `encoder=` that are its.
         prefix: or what these begin with, with a name of somebody else's behind it.
         help: what that name is, for messages.
+        embeds: whether its backbones give an embedding, of which views are made after alignment.
+        frozen: whether its backbones cannot be trained.
         stages: what b_low and b_high index, for messages ("stage 1 of "); empty where both index
             the same stage.
     """
@@ -94,11 +112,21 @@ class EncoderFamily:
     names: tuple[str, ...] = ()
     prefix: str = ""
     help: str = ""
+    embeds: bool = False
+    frozen: bool = False
     stages: tuple[str, str] = ("", "")
 
     def accepts(self, encoder: str) -> bool:
         """Whether an encoder of that name is of this family."""
         return encoder in self.names or bool(self.prefix) and encoder.startswith(self.prefix)
+
+    def public_name(self, encoder: str) -> str:
+        """What checkpoints call an encoder."""
+        return encoder
+
+    def full_name(self, encoder: str) -> str:
+        """What a user's name of an encoder stands for."""
+        return encoder
 
     def blocks(self, encoder: str) -> tuple[int, int]:
         """How many blocks b_low and b_high can index."""

@@ -4,12 +4,16 @@ from torch import nn
 
 from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily
 from fdrn_adapter.encoders.hrnet import HRNET
+from fdrn_adapter.encoders.lite_pyramid import LITE_PYRAMID
+from fdrn_adapter.encoders.sam_onnx import SAM_ONNX
 from fdrn_adapter.encoders.segformer import SEGFORMER
 from fdrn_adapter.encoders.timm_backbone import TIMM
 from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.table import Table
 
-FAMILIES: Table[EncoderFamily] = Table("fdrn_adapter.encoders", (HRNET, SEGFORMER, TIMM))
+FAMILIES: Table[EncoderFamily] = Table(
+    "fdrn_adapter.encoders", (HRNET, SEGFORMER, TIMM, LITE_PYRAMID, SAM_ONNX)
+)
 
 
 def encoder_names() -> str:
@@ -44,3 +48,17 @@ def build_backbone(
         ValueError: unknown name, or there is no such network here.
     """
     return family_of(name).build(name, host, info, b_low, b_high)
+
+
+def public_name(name: str | None) -> str | None:
+    """What checkpoints call an encoder: a file goes by its name, not by its place."""
+    return None if name is None else family_of(name).public_name(name)
+
+
+def full_name(name: str) -> str:
+    """What a user's name of an encoder stands for: a file is named by its whole path.
+
+    Raises:
+        ValueError: no name of an encoder, or no such file.
+    """
+    return family_of(name).full_name(name)

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.encoders.backbone import Backbone
+from fdrn_adapter.encoders import sam_space
+from fdrn_adapter.encoders.aligned_views import AlignedViews
+from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone
 from fdrn_adapter.encoders.pretrained import fitted
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.roi import Grid
@@ -63,6 +65,11 @@ class ImageEncoder(nn.Module):
             self.low_projection = nn.Conv2d(low.channels, LOW_CHANNELS, 3, padding=1)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.views = None
+        if EMBEDDING in backbone.taps:
+            self.views = AlignedViews(
+                backbone.taps[EMBEDDING].channels, context_channels, backbone.key_channels
+            )
         if frozen:
             backbone.requires_grad_(False)
         # (weights hashed, their state then, hash)
@@ -77,7 +84,9 @@ class ImageEncoder(nn.Module):
 
     @property
     def context_channels(self) -> int:
-        """Channels of the third view of f_high, 0 when there is none."""
+        """Channels of what joins f_low in the TFI besides it, 0 when there is nothing."""
+        if self.views is not None:
+            return self.views.context_channels
         return 0 if self.context_view is None else self.context_view.out_channels
 
     @property
@@ -132,9 +141,32 @@ class ImageEncoder(nn.Module):
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
             "context" (B, context_channels, H/16, W/16) where there is one.
         """
-        x = shrink_to(image, self.max_side if max_side is None else max_side)
+        x = self.resized(image, max_side)
         maps = (self.maps if compute is None else compute)(x)
         return self._features(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+
+    def resized(self, image: Tensor, max_side: int | None = None) -> Tensor:
+        """What the backbone is to see of an image (B, 3, H, W).
+
+        An embedding is of images of one longest side, so that smaller ones are enlarged; other
+        backbones see images as they are, up to the cap.
+
+        Args:
+            max_side: cap of the longest side in pixels; the encoder's own where None.
+        """
+        if self.backbone.side is not None:
+            return resized_to(image, self.backbone.side)
+        return shrink_to(image, self.max_side if max_side is None else max_side)
+
+    def start(self) -> str | None:
+        """Load what comes with the backbone and start the views of an embedding, in place.
+
+        Returns:
+            what the weights are; None where none come with it.
+        """
+        if self.views is not None:
+            self.views.start(sam_space.components()["deviations"])
+        return self.backbone.start()
 
     def features_of(
         self, low: Tensor | None, high: Tensor | None, size: tuple[int, int]
@@ -151,6 +183,19 @@ class ImageEncoder(nn.Module):
         maps = self._views({LOW: low, HIGH: high})
         return self._features(maps, size, size, hashed=False)
 
+    def features_from(
+        self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
+        hashed: bool = True,
+    ) -> ImageFeatures:
+        """Features out of maps that something else has computed.
+
+        Args:
+            maps: as `maps` gives them.
+            image_size, input_size: rows and columns of the images and of what the backbone saw.
+            hashed: see `forward`.
+        """
+        return self._features(maps, image_size, input_size, hashed)
+
     def _features(
         self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
         hashed: bool,
@@ -163,6 +208,7 @@ class ImageEncoder(nn.Module):
             input_size=input_size,
             architecture=self.architecture,
             weights="" if learning or not hashed else self.fingerprint(),
+            views=self.views,
         )
 
     @property
@@ -250,10 +296,15 @@ class ImageEncoder(nn.Module):
 
 def shrink_to(image: Tensor, max_side: int) -> Tensor:
     """An image (B, 3, H, W) with its longest side at most `max_side`; itself if it is small."""
+    return image if max(image.shape[-2:]) <= max_side else resized_to(image, max_side)
+
+
+def resized_to(image: Tensor, side: int) -> Tensor:
+    """An image (B, 3, H, W) with its longest side at `side` pixels."""
     longest = max(image.shape[-2:])
-    if longest <= max_side:
+    if longest == side:
         return image
-    size = [max(1, round(side * max_side / longest)) for side in image.shape[-2:]]
+    size = [max(1, round(length * side / longest)) for length in image.shape[-2:]]
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 

@@ -26,12 +26,15 @@ class ImageFeatures:
     Attributes:
         maps: "low" (B, C, h4, w4), the two views "key" and "query" (B, 128, h16, w16), and
             "context", a third one (`wrap(context_channels=...)`); maps that the model does not use
-            are left out.
+            are left out. Or "embedding" (B, C, h, w) alone, of which `views` makes the rest.
         grids: stride and offset of each map's cells on the encoder's input.
         image_size: rows and columns of the images.
         input_size: rows and columns of what the encoder saw (smaller for images beyond its cap).
         architecture: encoder and taps the features come from.
         weights: fingerprint of the encoder's weights, empty while training.
+        views: what turns an embedding that is aligned already into what the host takes: an object
+            with `context(aligned)` and `key(aligned)`. Not saved; the model that recycles the
+            features lends its own.
     """
 
     maps: dict[str, Tensor]
@@ -41,6 +44,7 @@ class ImageFeatures:
     architecture: str
     weights: str = ""
     batch: int = 0
+    views: Any = field(default=None, repr=False)
     _alignments: "_Alignments" = field(default_factory=lambda: _Alignments(), repr=False)
 
     def __post_init__(self) -> None:
@@ -71,7 +75,7 @@ class ImageFeatures:
     def _with(self, maps: dict[str, Tensor]) -> "ImageFeatures":
         return ImageFeatures(
             maps, self.grids, self.image_size, self.input_size, self.architecture, self.weights,
-            self.batch,
+            self.batch, self.views,
         )
 
     def save(self, path: str | Path) -> None:

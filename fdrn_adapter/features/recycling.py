@@ -48,10 +48,14 @@ class Recycling:
             crop_size, host, out_size: of the crop, and of the host's map on it.
             separable: by `roi.align_separable`, which is faster and rounds in another way.
         """
+        where = (crop_size, host, out_size, separable)
+        if self._views is not None:
+            return self._keep(
+                ("low", *where), lambda: self._views.context(self._align("embedding", *where))
+            )
         names = ["low"]
         if all("context" in features.maps for features in self.features):
             names.append("context")
-        where = (crop_size, host, out_size, separable)
 
         def compute() -> Tensor:
             maps = [self._align(name, *where) for name in names]
@@ -65,17 +69,27 @@ class Recycling:
     ) -> Tensor:
         """A of eq. 3 between the host's cells: (B, hw, hw). Arguments as of `low`."""
         where = (crop_size, host, out_size, separable)
-        return self._keep(
-            ("affinity", *where),
-            lambda: affinity(self._align("key", *where), self._align("query", *where)),
-        )
+
+        def compute() -> Tensor:
+            if self._views is None:
+                return affinity(self._align("key", *where), self._align("query", *where))
+            key = self._views.key(self._align("embedding", *where))
+            return affinity(key, key)
+
+        return self._keep(("affinity", *where), compute)
+
+    @property
+    def _views(self) -> Any:
+        """What makes views of an embedding after its alignment; None where F1 gives views."""
+        return self.features[0].views
 
     def _keep(self, key: tuple, compute) -> Any:
         with self._lock:
             kept = self._kept.get(key)
         if kept is None:
             kept = compute()
-            if self._keeps:
+            # Views of an embedding can have gradients where the embedding has none.
+            if self._keeps and not (isinstance(kept, Tensor) and kept.requires_grad):
                 with self._lock:
                     self._kept[key] = kept
         return kept

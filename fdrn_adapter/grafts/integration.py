@@ -3,18 +3,35 @@
 import torch
 from torch import Tensor, nn
 
+# Which way A of eq. 3, whose columns sum to 1, spreads the values of eq. 4. "literal": X = A V, so
+# each place scatters its value with weights that sum to 1 where they leave. "gather": X = A^T V, as
+# in the memory networks that the equations come from: each place takes a mean over all places.
+DIRECTIONS = ("gather", "literal")
+
 
 class ResBlock(nn.Module):
     """Project concat(x, f) back to the C channels of f.
 
-    Two 3x3 convolutions with a 1x1 shortcut. With `identity` the block returns f until it is
-    trained: the shortcut selects f, the last norm of the residual is zero, and, unlike a usual
-    ResBlock, there is no activation after the sum.
+    Two 3x3 convolutions with a shortcut. With `identity` the block returns f until it is trained:
+    the shortcut selects f, the last norm of the residual is zero, and, unlike a usual ResBlock,
+    there is no activation after the sum.
+
+    Args:
+        channels: C of f.
+        extra: channels of x.
+        identity: see above.
+        norm_layer: the host's norm.
+        shortcut_kernel: side of the shortcut's kernel, odd. 3 fits the paper's parameter counts
+            (Table 2), as in the space-time memory networks that eq. 2 and 3 come from; 1 is what
+            this package had before.
     """
 
-    def __init__(self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module]):
+    def __init__(
+        self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module],
+        shortcut_kernel: int = 1,
+    ):
         super().__init__()
-        total = channels + extra
+        total, middle = channels + extra, shortcut_kernel // 2
         self.residual = nn.Sequential(
             nn.Conv2d(total, channels, 3, padding=1, bias=False),
             norm_layer(channels),
@@ -22,11 +39,11 @@ class ResBlock(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, bias=False),
             norm_layer(channels),
         )
-        shortcut = nn.Conv2d(total, channels, 1, bias=False)
+        shortcut = nn.Conv2d(total, channels, shortcut_kernel, padding=middle, bias=False)
         if identity:
             with torch.no_grad():
                 shortcut.weight.zero_()
-                shortcut.weight[:, extra:, 0, 0] = torch.eye(channels)
+                shortcut.weight[:, extra:, middle, middle] = torch.eye(channels)
             nn.init.zeros_(self.residual[-1].weight)
             nn.init.zeros_(self.residual[-1].bias)
             self.shortcut, self.activation = shortcut, nn.Identity()
@@ -42,28 +59,33 @@ class ResBlock(nn.Module):
 class SemanticFeatureIntegration(nn.Module):
     """Spread the host's high-level features over similar places of the image (SFI, eq. 2 to 4).
 
-    The paper does not say how wide the values of eq. 4 are. Its parameter counts (Table 2) leave
-    room for C channels on HRNet hosts and for 2C on SegFormer hosts.
+    The paper does not say how wide the values of eq. 4 are. 256 channels and shortcuts of 3x3 fit
+    its parameter counts (Table 2) within 1%.
 
     Args:
         channels: C of the host's map at stride 16.
         identity: return the input until trained.
         norm_layer: the host's norm.
         value_channels: of the values that A gathers; C where None.
+        shortcut_kernel: see `ResBlock`.
+        affinity: "gather" or "literal", see `DIRECTIONS`.
     """
 
     def __init__(
         self, channels: int, identity: bool, norm_layer: type[nn.Module],
-        value_channels: int | None = None,
+        value_channels: int | None = None, shortcut_kernel: int = 1, affinity: str = "literal",
     ):
         super().__init__()
         value_channels = channels if value_channels is None else value_channels
+        self.affinity = affinity
         self.conv = nn.Conv2d(channels, value_channels, 3, padding=1)
-        self.block = ResBlock(channels, value_channels, identity, norm_layer)
+        self.block = ResBlock(channels, value_channels, identity, norm_layer, shortcut_kernel)
 
     def forward(self, f: Tensor, weights: Tensor) -> Tensor:
         """f: (B, C, h, w); weights: (B, hw, hw) from `affinity`. Returns (B, C, h, w)."""
         values = self.conv(f).flatten(2).transpose(1, 2)  # (B, hw, Cv)
+        if self.affinity == "gather":
+            weights = weights.transpose(1, 2)
         x = (weights @ values).transpose(1, 2)
         x = x.reshape(f.shape[0], values.shape[2], *f.shape[-2:])
         return self.block(x, f)
@@ -77,11 +99,15 @@ class TextureFeatureIntegration(nn.Module):
         extra: channels of the image encoder's low-level map.
         identity: return the input until trained.
         norm_layer: the host's norm.
+        shortcut_kernel: see `ResBlock`.
     """
 
-    def __init__(self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module]):
+    def __init__(
+        self, channels: int, extra: int, identity: bool, norm_layer: type[nn.Module],
+        shortcut_kernel: int = 1,
+    ):
         super().__init__()
-        self.block = ResBlock(channels, extra, identity, norm_layer)
+        self.block = ResBlock(channels, extra, identity, norm_layer, shortcut_kernel)
 
     def forward(self, f: Tensor, texture: Tensor) -> Tensor:
         """f: (B, C, h, w); texture: (B, extra, h, w), aligned. Returns (B, C, h, w)."""

@@ -1,5 +1,7 @@
 """FDRNModel: a stock network with an image encoder beside it, used like the stock network."""
 
+import dataclasses
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +22,7 @@ from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, without_decoup
 from fdrn_adapter.grafts.injection import HIGH, LOW, Call, current_call, injections
 from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
 from fdrn_adapter.model import checks
+from fdrn_adapter.model.inference import Inference
 from fdrn_adapter.model.settings import Settings, takes_settings
 
 _recycled: ContextVar[dict[int, Recycling | DeferredRecycling] | None] = ContextVar(
@@ -71,6 +74,7 @@ class FDRNModel(nn.Module):
         self._training_flags = {name: m.training for name, m in host.named_modules()}
         self._replaced: dict[str, nn.Module] = {}
         self.image_encoder = self._build_encoder(host)
+        self._note_checksum()
         self.sfi, self.tfi = self._integrations(host)
         self.host = host
         self._graft()
@@ -93,16 +97,38 @@ class FDRNModel(nn.Module):
             settings.freeze_encoder, settings.context_channels,
         )
 
+    def _note_checksum(self) -> None:
+        """Keep which file F1 is in, or warn where it is another than the model was trained with."""
+        found = "" if self.image_encoder is None else self.image_encoder.backbone.sha256
+        known = self.settings.encoder_sha256
+        if found and known and found != known:
+            warnings.warn(
+                f"The model was trained on the embeddings of {self.settings.encoder} (sha256 "
+                f"{known[:12]}), and {self.image_encoder.backbone.path} has another content "
+                f"({found[:12]}). Embeddings of one space are interchangeable; others give bad "
+                "masks.",
+                stacklevel=4,
+            )
+        elif found:
+            self.settings = dataclasses.replace(self.settings, encoder_sha256=found)
+
     def _integrations(self, host: nn.Module):
         settings, info = self.settings, self.info
         norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
         sfi = tfi = None
         if settings.use_high:
-            values = info.high_channels * hosts.family_of(info).value_factor
-            sfi = SemanticFeatureIntegration(info.high_channels, settings.identity, norm, values)
+            values = settings.value_channels
+            if values is None:
+                values = info.high_channels * hosts.family_of(info).value_factor
+            sfi = SemanticFeatureIntegration(
+                info.high_channels, settings.identity, norm, values, settings.shortcut_kernel,
+                settings.affinity,
+            )
         if settings.use_low:
             extra = self.image_encoder.low_channels + self.image_encoder.context_channels
-            tfi = TextureFeatureIntegration(info.low_channels, extra, settings.identity, norm)
+            tfi = TextureFeatureIntegration(
+                info.low_channels, extra, settings.identity, norm, settings.shortcut_kernel
+            )
         return sfi, tfi
 
     def _graft(self) -> None:
@@ -238,6 +264,8 @@ class FDRNModel(nn.Module):
         """
         for part in [features] if isinstance(features, ImageFeatures) else features:
             self.check_features(part, anywhere)
+            if self.image_encoder is not None:
+                part.views = self.image_encoder.views
         with self._using(recycle(features, rois, image_index)) as placed:
             yield placed
 
@@ -308,6 +336,15 @@ class FDRNModel(nn.Module):
     def init(self) -> str:
         """How the model was initialised, see `wrap`."""
         return self.settings.init
+
+    @property
+    def inference(self) -> Inference | None:
+        """How the model was trained to be used; None where nobody has said."""
+        return self.settings.inference
+
+    @inference.setter
+    def inference(self, value: Inference | dict[str, Any] | None) -> None:
+        self.settings = dataclasses.replace(self.settings, inference=Inference.of(value))
 
     @property
     def decouple_clicks(self) -> bool:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdrn_adapter import hosts
+from fdrn_adapter.encoders import catalogue
+from fdrn_adapter.encoders.backbone import EncoderFamily
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE
+from fdrn_adapter.grafts.integration import DIRECTIONS
 from fdrn_adapter.model import blocks
+from fdrn_adapter.model.inference import Inference
 
 INITS = ("identity", "paper")
+CONTEXT_CHANNELS = 64  # of an embedding
 MIN_SIDE = 32  # pixels of the longest side that F1 sees
 
 
@@ -39,6 +44,11 @@ class Settings:
     freeze_encoder: bool = False
     encoder_max_side: int = MAX_SIDE
     context_channels: int = 0
+    value_channels: int | None = None  # C, or 2C on SegFormer hosts: before this could be chosen
+    shortcut_kernel: int = 1
+    affinity: str = "literal"
+    encoder_sha256: str = ""  # of an encoder in a file of its own
+    inference: Inference | None = None
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
@@ -52,6 +62,18 @@ class Settings:
                 f"{MIN_SIDE} (default {MAX_SIDE}); got {self.encoder_max_side!r}."
             )
         self._check_context()
+        if self.value_channels is not None and not (
+            _is_int(self.value_channels) and self.value_channels > 0
+        ):
+            raise ValueError(
+                "value_channels is a number of channels, or None for the host's own; got "
+                f"{self.value_channels!r}."
+            )
+        if self.shortcut_kernel not in (1, 3):
+            raise ValueError(f"shortcut_kernel is 1 or 3, got {self.shortcut_kernel!r}.")
+        if self.affinity not in DIRECTIONS:
+            raise ValueError(f"affinity should be one of {DIRECTIONS}, got {self.affinity!r}.")
+        object.__setattr__(self, "inference", Inference.of(self.inference))
 
     def _check_context(self) -> None:
         channels = self.context_channels
@@ -62,11 +84,17 @@ class Settings:
             )
         if channels and not self.levels:
             raise ValueError("context_channels without an encoder: set use_low and use_high.")
-        if channels and self.levels != blocks.LEVELS:
+
+    def _context_for(self, family: EncoderFamily) -> int:
+        """Channels of the context; an embedding enters at stride 4 by it alone."""
+        if family.embeds:
+            return (self.context_channels or CONTEXT_CHANNELS) if self.use_low else 0
+        if self.context_channels and self.levels != blocks.LEVELS:
             raise ValueError(
                 "context_channels brings f_high to where f_low enters the host: it needs "
                 "use_low=True and use_high=True."
             )
+        return self.context_channels
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -98,15 +126,19 @@ class Settings:
                 f"The clicks of this host cannot be decoupled: {info.missing_click_encoder}. Pass "
                 "decouple_clicks=False to graft the image encoder alone."
             )
-        return dataclasses.replace(self, encoder=encoder, **chosen)
+        family = catalogue.family_of(encoder)
+        return dataclasses.replace(
+            self, encoder=encoder, context_channels=self._context_for(family),
+            freeze_encoder=self.freeze_encoder or family.frozen, **chosen,
+        )
 
     def tapped(self, level: str) -> int | None:
         """The block of the image encoder that a level is read from, None where it is not used."""
         return getattr(self, f"b_{level}") if level in self.levels else None
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, as checkpoints hold them."""
-        return dataclasses.asdict(self)
+        """The fields by name, as checkpoints hold them: a file goes by its name, not its place."""
+        return {**dataclasses.asdict(self), "encoder": catalogue.public_name(self.encoder)}
 
     @classmethod
     def split(cls, options: dict[str, Any]) -> tuple[Settings, dict[str, Any]]:

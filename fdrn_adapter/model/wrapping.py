@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from fdrn_adapter.encoders import pretrained
+from fdrn_adapter.encoders.catalogue import full_name
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE
 from fdrn_adapter.grafts.injection import injections
 from fdrn_adapter.hosts.catalogue import describe_host
@@ -33,6 +34,9 @@ def wrap(
     encoder_weights: str | Path | None = None,
     encoder_max_side: int = MAX_SIDE,
     context_channels: int = 0,
+    value_channels: int | None = None,
+    shortcut_kernel: int = 1,
+    affinity: str = "literal",
 ) -> FDRNModel:
     """Turn a stock RITM or FocalClick network into its FDRN variant (Sec. 3.2 and 3.3).
 
@@ -52,7 +56,11 @@ def wrap(
             min(b, last) between HRNets and for the last block otherwise.
         encoder: "hrnet18", "hrnet18s", "segformer_b0", "segformer_b1" (built from the host's own
             code base) or "timm:<name>"; None for hrnet18 on HRNet hosts and segformer_b0 on
-            SegFormer hosts.
+            SegFormer hosts. Or one that knows objects (not in the paper): "onnx:FILE", a SAM-layout
+            image encoder, frozen; "distilled_lite0", a small one that learned MobileSAM's
+            embeddings and comes with the package. Of these one embedding is recycled; it is
+            aligned first, and views of it enter the host: at stride 4 as context, at stride 16 as
+            affinity.
         init: "identity" or "paper".
         decouple_clicks: encode the current click apart from the history (Table 7).
         use_low, use_high: recycle f_low, f_high (Table 5).
@@ -69,7 +77,13 @@ def wrap(
         context_channels: not in the paper, where the host sees f_high through the affinity alone: a
             third view of f_high, of so many channels, is aligned to the host's stride-4 map and
             joined with f_low in the TFI. 0 for the paper's network. Useful where F1 knows more than
-            the host, such as a pretrained F1 beside a host that starts at random.
+            the host, such as a pretrained F1 beside a host that starts at random. Of an embedding:
+            the channels of its context, 64 where 0.
+        value_channels: of the values of eq. 4; None for the host's C (2C on SegFormer hosts). The
+            paper's parameter counts fit 256.
+        shortcut_kernel: 1 or 3, of the shortcuts in SFI and TFI. The paper's counts fit 3.
+        affinity: "gather" (each place takes a mean over all places) or "literal" (eq. 4 as it
+            stands, where each place scatters its value).
 
     Returns:
         the model, in the host's training mode, on its device and in its dtype.
@@ -84,11 +98,12 @@ def wrap(
             "fdrn_adapter.unwrap(model) and wrap that."
         )
     settings = Settings(
-        b_low, b_high, b_low_tilde, b_high_tilde, encoder, init, decouple_clicks, use_low, use_high,
-        freeze_encoder, encoder_max_side, context_channels,
+        b_low, b_high, b_low_tilde, b_high_tilde, None if encoder is None else full_name(encoder),
+        init, decouple_clicks, use_low, use_high, freeze_encoder, encoder_max_side,
+        context_channels, value_channels, shortcut_kernel, affinity,
     )
     describe_host(host)  # refuse before copying
-    model = FDRNModel(copy_network(host) if copy else host, **settings.as_dict())
+    model = FDRNModel(copy_network(host) if copy else host, **vars(settings))
     if model.image_encoder is not None:
         model.encoder_source = _start_encoder(model, encoder_weights)
     elif encoder_weights is not None:
@@ -129,6 +144,8 @@ def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     elif weights is not None:
         encoder.load_from_file(pretrained.timm_names(read_weights(weights)), str(weights))
         source = Path(weights).name
+    elif (source := encoder.start()) is not None:
+        pass
     elif encoder.load_from_host(host_backbone):
         source = "host"
     else:

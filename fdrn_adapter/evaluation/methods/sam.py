@@ -17,8 +17,6 @@ import numpy as np
 from fdrn_adapter.evaluation.methods import sam_layout
 
 PREFIX = "sam:"
-MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # of ImageNet, RGB, 0..255
-STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 
 def build(spec: str, threads: int | None = None) -> "SamSegmenter":
@@ -128,21 +126,7 @@ class SamSegmenter:
             limit_rows, limit_cols = wants.size or (self.layout.side, self.layout.side)
             scale = min(limit_rows / rows, limit_cols / cols)
             self._resized = max(1, int(rows * scale + 0.5)), max(1, int(cols * scale + 0.5))
-        pixels = _resize(image, self._resized).astype(np.float32)
-        if wants.normalised:
-            pixels = (pixels - MEAN) / STD
-        if wants.pads:
-            padded_rows, padded_cols = wants.size or (self.layout.side, self.layout.side)
-            canvas = np.zeros((padded_rows, padded_cols, 3), np.float32)
-            canvas += 0 if wants.normalised else MEAN  # SAM pads after the normalisation, by 0
-            canvas[: self._resized[0], : self._resized[1]] = pixels
-            pixels = canvas
-        if not wants.normalised:
-            pixels = pixels * (wants.top / 255)
-        if wants.dtype == np.uint8:
-            pixels = pixels.round()
-        pixels = pixels.transpose(2, 0, 1) if wants.channels_first else pixels
-        return np.ascontiguousarray(pixels[None] if wants.batched else pixels, wants.dtype)
+        return wants.pixels(_resize(image, self._resized).astype(np.float32), self.layout.side)
 
     def _uncrop(self, mask: np.ndarray) -> np.ndarray:
         """A mask of the encoder's square, at the size of the image.

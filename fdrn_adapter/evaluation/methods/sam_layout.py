@@ -9,14 +9,11 @@ Three layouts are told apart by the decoder's input names:
   the image to a square by itself, and clicks are in the pixels of the image.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-logger = logging.getLogger(__name__)
+from fdrn_adapter.encoders.sam_image import ImageInput, dtype_of, read_image_input
 
 SIDE = 1024  # of SAM's square where the graph does not say
 LOW_RES = 256
@@ -29,41 +26,10 @@ EXPECTED = (
 )
 _POINTS = (("point_coords", "point_labels"), ("batched_point_coords", "batched_point_labels"))
 _PROMPTS = {*_POINTS[0], *_POINTS[1], "mask_input", "has_mask_input", "orig_im_size"}
-_DTYPES = {
-    "tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
-    "tensor(uint8)": np.uint8, "tensor(int32)": np.int32, "tensor(int64)": np.int64,
-    "tensor(bool)": np.bool_,
-}
-# Nodes that may stand between the image and its normalisation without changing values.
-_MOVES = {"Cast", "Transpose", "Unsqueeze", "Squeeze", "Pad", "Resize", "Slice", "Reshape",
-          "Identity", "Concat", "Gather"}
 
 
 class SamLayoutError(ValueError):
     """Two graphs that are not a SAM encoder and decoder as this package knows them."""
-
-
-@dataclass(frozen=True)
-class ImageInput:
-    """How the encoder wants its image.
-
-    Attributes:
-        channels_first: (1,3,H,W), else (H,W,3) or (1,H,W,3).
-        batched: whether there is a batch axis.
-        size: rows and columns that the graph insists on; None where it takes any.
-        pads: whether we pad to `size` or the square, because the graph does not.
-        normalised: whether the graph wants (value - mean) / std.
-        top: what white is, 1 or 255, if it does not.
-    """
-
-    name: str
-    dtype: type
-    channels_first: bool
-    batched: bool
-    size: tuple[int, int] | None
-    pads: bool
-    normalised: bool
-    top: float
 
 
 @dataclass(frozen=True)
@@ -128,7 +94,7 @@ def read(encoder: Any, decoder: Any, encoder_path: Path) -> Layout:
         image=_image_input(encoder, decoder, encoder_path, efficient),
         efficient=efficient,
         embeddings=_embeddings(encoder, decoder),
-        dtypes={name: _dtype(i) for name, i in inputs.items()},
+        dtypes={name: dtype_of(i) for name, i in inputs.items()},
         points=number if fixed else EFFICIENT_MAX_POINTS if efficient else None,
         fixed_points=fixed,
         low_res=side if isinstance(side, int) else LOW_RES,
@@ -143,60 +109,11 @@ def _named(names: list[str], part: str) -> str | None:
     return next((name for name in names if part in name), None)
 
 
-def _dtype(node: Any) -> type:
-    return _DTYPES.get(node.type, np.float32)
-
-
 def _image_input(encoder: Any, decoder: Any, path: Path, efficient: bool) -> ImageInput:
-    node = encoder.get_inputs()[0]
-    shape = list(node.shape)
-    batched = len(shape) == 4
-    inner = shape[1:] if batched else shape
-    if len(inner) != 3 or 3 not in (inner[0], inner[2]):
-        raise _error(encoder, decoder, f"the encoder's input {node.name} {shape} is no RGB image")
-    channels_first = inner[0] == 3
-    rows, cols = inner[1:] if channels_first else inner[:2]
-    size = (rows, cols) if isinstance(rows, int) and isinstance(cols, int) else None
-    dtype = _dtype(node)
-    inside, top = _normalisation(path, node.name)
-    if inside is None:  # without onnx: the usual exports
-        inside = efficient or dtype == np.uint8 or not channels_first
-        top = 1.0 if efficient else 255.0
-        logger.info("onnx is not installed: taking it that %s %s its image itself", path,
-                    "normalises" if inside else "does not normalise")
-    return ImageInput(
-        name=node.name, dtype=dtype, channels_first=channels_first, batched=batched, size=size,
-        pads=not efficient and (size is not None or not inside), normalised=not inside, top=top,
-    )
-
-
-def _normalisation(path: Path, image: str) -> tuple[bool | None, float]:
-    """Whether the graph subtracts a mean, and of which range; (None, 255) if onnx is missing."""
     try:
-        import onnx
-    except ImportError:
-        return None, 255.0
-    graph = onnx.load(str(path), load_external_data=False).graph
-    constants = {i.name: i for i in graph.initializer}
-    images, scaled = {image}, False
-    for node in graph.node:  # in topological order
-        if node.op_type == "Constant":
-            constants[node.output[0]] = node.attribute[0].t
-        if not images & set(node.input):
-            continue
-        if node.op_type in ("Sub", "Add"):
-            other = next((constants[n] for n in node.input if n in constants), None)
-            known = other is not None and other.data_location != onnx.TensorProto.EXTERNAL
-            mean = np.abs(onnx.numpy_helper.to_array(other)).max() if known else 255.0
-            return True, 255.0 if mean > 1 or scaled else 1.0
-        if node.op_type in ("Div", "Mul"):
-            scaled = True
-        elif node.op_type not in _MOVES:
-            if node.op_type != "Shape":
-                break
-            continue
-        images.update(node.output)
-    return scaled, 255.0
+        return read_image_input(encoder, path, efficient)
+    except ValueError as error:
+        raise _error(encoder, decoder, str(error)) from error
 
 
 def _embeddings(encoder: Any, decoder: Any) -> dict[str, str]:

@@ -1,0 +1,215 @@
+"""A SAM-layout image encoder in an ONNX file as frozen F1: `encoder="onnx:FILE"`.
+
+Its embedding (256 channels, cell j on pixel 16 j of an image whose longest side is 1024 pixels) is
+reduced to 96 components and recycled. The file is the user's: it is neither part of the package
+nor of checkpoints, which name it and its checksum. Embeddings of one space are interchangeable, so
+another encoder of that space is a warning, not an error.
+"""
+
+import hashlib
+import logging
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fdrn_adapter.encoders import sam_image, sam_space
+from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone, EncoderFamily, Tap
+from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.hosts.description import HostInfo
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "onnx:"
+VARIABLE = "FDRN_SAM_ENCODER"
+SIDE, STRIDE = 1024, 16
+
+
+class SamOnnx(Backbone):
+    """See the top of this file.
+
+    Args:
+        name: what stands behind "onnx:": a path, or, out of a checkpoint, the bare name of the
+            file it was trained with. For that the file of the variable FDRN_SAM_ENCODER is taken;
+            where it is not set, the model works on embeddings that are given to it alone
+            (`fdrn_adapter.features_from_embedding`).
+
+    Raises:
+        ValueError: the file is no SAM-layout image encoder.
+    """
+
+    offers = (EMBEDDING,)
+    mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # `sam_image` normalises
+    side = SIDE
+
+    def __init__(self, name: str):
+        super().__init__()
+        self.reduce = sam_space.reduction()
+        self.taps[EMBEDDING] = Tap("reduce", sam_space.CHANNELS, Grid(STRIDE))
+        self.file_name = Path(name).name
+        self.path = _found(name)
+        self.sha256 = "" if self.path is None else checksum(self.path)
+        self._runs: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        """x: (B, 3, h, w), RGB in [0, 1], longest side 1024. Returns (B, 96, h/16, w/16)."""
+        return (self.components_of(self.embedding(x), tuple(x.shape[-2:])),)
+
+    def components_of(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
+        """The recycled map out of embeddings (B, 256, 64, 64) of images of `size` within them."""
+        rows, cols = (-(-length // STRIDE) for length in size)
+        return self.reduce(embedding[..., :rows, :cols].to(self.reduce.weight))
+
+    def start(self) -> str:
+        return self.file_name if self.path is None else str(self.path.name)
+
+    def embedding(self, x: Tensor, engine: str = "") -> Tensor:
+        """The graph's own output, (B, 256, 64, 64).
+
+        Args:
+            x: see `forward`.
+            engine: "openvino" or "onnxruntime"; whichever is installed where empty.
+
+        Raises:
+            RuntimeError: there is no file.
+        """
+        run, wants = self._run(engine)
+        images = x.detach().cpu().float().permute(0, 2, 3, 1).numpy() * 255
+        made = [run(wants.pixels(image, SIDE)) for image in images]
+        return torch.from_numpy(np.concatenate(made)).to(x.device)
+
+    def _run(self, engine: str) -> tuple[Any, sam_image.ImageInput]:
+        if self.path is None:
+            raise RuntimeError(
+                f"The image encoder {self.file_name} is not at hand. Name its file in the variable "
+                f"{VARIABLE} (MobileSAM's, for one), or give embeddings that you have by "
+                "fdrn_adapter.features_from_embedding(model, embedding, image_size)."
+            )
+        with self._lock:
+            if engine not in self._runs:
+                self._runs[engine] = _compiled(self.path, engine)
+            return self._runs[engine]
+
+    def __deepcopy__(self, memo: dict) -> "SamOnnx":
+        made = SamOnnx(str(self.path or self.file_name))
+        made.file_name, made.sha256 = self.file_name, self.sha256
+        made.to(self.reduce.weight.device, self.reduce.weight.dtype)
+        made.train(self.training)
+        memo[id(self)] = made
+        return made
+
+    def __getstate__(self) -> dict:
+        return {**super().__getstate__(), "_runs": {}, "_lock": None}
+
+    def __setstate__(self, state: dict) -> None:
+        super().__setstate__({**state, "_lock": threading.Lock()})
+
+
+def checksum(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _found(name: str) -> Path | None:
+    """The file of a path, or, for a bare name, that of the variable; None where that is not set."""
+    path = name if os.sep in name else os.environ.get(VARIABLE)
+    if path and not Path(path).is_file():
+        what = f"encoder='{PREFIX}{name}'" if path == name else f"{VARIABLE}={path}"
+        raise ValueError(f"{what}: there is no such file.")
+    return Path(path) if path else None
+
+
+def _compiled(path: Path, engine: str) -> tuple[Any, sam_image.ImageInput]:
+    """A function from the graph's input to its embedding, and what the input is."""
+    try:
+        import onnxruntime  # an optional package
+    except ImportError as error:
+        raise ValueError(
+            f"encoder='{PREFIX}...' needs onnxruntime: pip install 'fdrn_adapter[onnxruntime]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        wants = sam_image.read_image_input(session, path)
+    except Exception as error:  # onnxruntime's exceptions have no class in common
+        raise ValueError(f"{path} is not an image encoder that can be run: {error}") from error
+    outputs = [o.name for o in session.get_outputs() if _is_embedding(o.shape)]
+    if len(outputs) != 1:
+        shapes = ", ".join(f"{o.name} {list(o.shape)}" for o in session.get_outputs())
+        raise ValueError(
+            f"{path} gives {shapes}; expected one embedding ({sam_space.SAM_CHANNELS}, 64, 64)."
+        )
+    if engine == "openvino":
+        made = _in_openvino(path, outputs[0], wants.name)
+        if made is not None:
+            return made, wants
+    return lambda pixels: session.run(outputs, {wants.name: pixels})[0], wants
+
+
+def _in_openvino(path: Path, output: str, name: str) -> Any:
+    try:
+        import openvino  # an optional package
+    except ImportError:
+        return None
+    core = openvino.Core()
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    compiled = core.compile_model(core.read_model(path), "CPU", options)
+    lock = threading.Lock()
+
+    def run(pixels: np.ndarray) -> np.ndarray:
+        with lock:
+            return np.array(compiled({name: pixels})[output])
+
+    return run
+
+
+def _is_embedding(shape: list) -> bool:
+    """(1, 256, 64, 64), whatever of it the graph says."""
+    wanted = (1, sam_space.SAM_CHANNELS, SIDE // STRIDE, SIDE // STRIDE)
+    return len(shape) == 4 and all(
+        s == w or not isinstance(s, int) for s, w in zip(shape, wanted, strict=True)
+    )
+
+
+class SamOnnxFamily(EncoderFamily):
+    """The row of `onnx:FILE`."""
+
+    name = "onnx"
+    prefix = PREFIX
+    embeds = frozen = True
+    help = "a SAM-layout image encoder in a file"
+
+    def public_name(self, encoder: str) -> str:
+        return PREFIX + Path(encoder.removeprefix(PREFIX)).name
+
+    def full_name(self, encoder: str) -> str:
+        name = encoder.removeprefix(PREFIX)
+        given = Path(name) if name else Path(os.environ.get(VARIABLE, ""))
+        if not given.is_file():
+            raise ValueError(
+                f"encoder={encoder!r}: there is no file {str(given)!r}. Name the image encoder of "
+                f"SAM or one like it in ONNX, or 'onnx:' alone for that of {VARIABLE}."
+            )
+        return PREFIX + str(given.resolve())
+
+    def build(
+        self, encoder: str, host: Any, info: HostInfo, b_low: int | None, b_high: int | None
+    ) -> Backbone:
+        return SamOnnx(encoder.removeprefix(PREFIX))
+
+
+SAM_ONNX = SamOnnxFamily()

@@ -1,0 +1,60 @@
+"""How a network was trained to be used; travels with its checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What sessions, predictors, benchmark and export take where the user says nothing else.
+
+    Attributes:
+        crop: side in pixels of the fixed crop.
+        threshold: of the probability, from which a pixel is of the object.
+        expansion: of the object's box by the zoom-in.
+        first_twice: look at the first click twice: on the whole image, and zoomed in on what was
+            found there.
+        honour_clicks: pixels under a click's own disk are always as clicked.
+
+    Raises:
+        ValueError: a value that no network could be used with.
+    """
+
+    crop: int
+    threshold: float = 0.49
+    expansion: float = 1.4
+    first_twice: bool = False
+    honour_clicks: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 32:
+            raise ValueError(f"crop is a side in pixels, an int of at least 32; got {self.crop!r}.")
+        for name, low, high in (("threshold", 0.0, 1.0), ("expansion", 1.0, 10.0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not (
+                low < value < high or value == low == 1.0
+            ):
+                raise ValueError(f"{name} lies between {low:g} and {high:g}, got {value!r}.")
+        for name in ("first_twice", "honour_clicks"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is True or False, got {getattr(self, name)!r}.")
+
+    @classmethod
+    def of(cls, given: Inference | Mapping[str, Any] | None) -> Inference | None:
+        """One out of what a checkpoint or a YAML file holds.
+
+        Raises:
+            ValueError: unknown or missing names.
+        """
+        if given is None or isinstance(given, cls):
+            return given
+        names = {field.name for field in fields(cls)}
+        if not isinstance(given, Mapping) or not set(given) <= names or "crop" not in given:
+            raise ValueError(
+                f"inference takes crop and any of {', '.join(sorted(names - {'crop'}))}; got "
+                f"{given!r}."
+            )
+        return cls(**given)
