@@ -25,7 +25,7 @@ NORM_LAYERS = {
 }
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _TIMM_NAME = re.compile(r"timm:[A-Za-z0-9][A-Za-z0-9_.]*")
-_FILE_NAME = re.compile(r"onnx:[A-Za-z0-9][A-Za-z0-9_.-]*")  # which file that is, the user says
+_FILE_NAME = re.compile(r"onnx:([A-Za-z0-9][A-Za-z0-9_.-]*)?")  # which file that is, the user says
 _MOST_VALUES = 10_000  # of a config; real ones have some 30
 _DEEPEST = 8
 

@@ -37,6 +37,7 @@ class Backbone(nn.Module):
         mean, std: normalisation of the RGB image in [0, 1]; None for the host's.
         side: longest side in pixels that images are brought to, None for any up to the cap.
         key_channels: of the view that the affinity compares, where the map is an embedding.
+        runs_itself: whether it is a graph that engines take as it is, by `maps_in(engine, x)`.
         sha256: of the file that it is in, where it is in one of its own and not in checkpoints.
     """
 
@@ -46,6 +47,7 @@ class Backbone(nn.Module):
     std: tuple[float, ...] | None = None
     side: int | None = None
     key_channels: int = 64
+    runs_itself: bool = False
     sha256: str = ""
 
     def __init__(self) -> None:

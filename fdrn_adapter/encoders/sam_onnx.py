@@ -33,10 +33,10 @@ class SamOnnx(Backbone):
     """See the top of this file.
 
     Args:
-        name: what stands behind "onnx:": a path, or, out of a checkpoint, the bare name of the
-            file it was trained with. For that the file of the variable FDRN_SAM_ENCODER is taken;
-            where it is not set, the model works on embeddings that are given to it alone
-            (`fdrn_adapter.features_from_embedding`).
+        name: what stands behind "onnx:": a path, or nothing, or, out of a checkpoint, the bare name
+            of the file it was trained with. For the last two the file of the variable
+            FDRN_SAM_ENCODER is taken; where it is not set, the model works on embeddings that are
+            given to it alone (`fdrn_adapter.features_from_embedding`).
 
     Raises:
         ValueError: the file is no SAM-layout image encoder.
@@ -45,12 +45,13 @@ class SamOnnx(Backbone):
     offers = (EMBEDDING,)
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # `sam_image` normalises
     side = SIDE
+    runs_itself = True
 
     def __init__(self, name: str):
         super().__init__()
         self.reduce = sam_space.reduction()
         self.taps[EMBEDDING] = Tap("reduce", sam_space.CHANNELS, Grid(STRIDE))
-        self.file_name = Path(name).name
+        self.file_name = Path(name).name or "of SAM or its like"
         self.path = _found(name)
         self.sha256 = "" if self.path is None else checksum(self.path)
         self._runs: dict[str, Any] = {}
@@ -60,13 +61,19 @@ class SamOnnx(Backbone):
         """x: (B, 3, h, w), RGB in [0, 1], longest side 1024. Returns (B, 96, h/16, w/16)."""
         return (self.components_of(self.embedding(x), tuple(x.shape[-2:])),)
 
+    def maps_in(self, engine: str, x: Tensor) -> dict[str, Tensor]:
+        """What `ImageEncoder.maps` gives, the graph being run in an engine."""
+        with torch.no_grad():
+            embedding = self.embedding(x, engine)
+            return {EMBEDDING: self.components_of(embedding, tuple(x.shape[-2:]))}
+
     def components_of(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
         """The recycled map out of embeddings (B, 256, 64, 64) of images of `size` within them."""
         rows, cols = (-(-length // STRIDE) for length in size)
         return self.reduce(embedding[..., :rows, :cols].to(self.reduce.weight))
 
     def start(self) -> str:
-        return self.file_name if self.path is None else str(self.path.name)
+        return self.file_name if self.path is None else self.path.name
 
     def embedding(self, x: Tensor, engine: str = "") -> Tensor:
         """The graph's own output, (B, 256, 64, 64).
@@ -198,13 +205,14 @@ class SamOnnxFamily(EncoderFamily):
 
     def full_name(self, encoder: str) -> str:
         name = encoder.removeprefix(PREFIX)
-        given = Path(name) if name else Path(os.environ.get(VARIABLE, ""))
-        if not given.is_file():
+        if not name:
+            return encoder
+        if not Path(name).is_file():
             raise ValueError(
-                f"encoder={encoder!r}: there is no file {str(given)!r}. Name the image encoder of "
-                f"SAM or one like it in ONNX, or 'onnx:' alone for that of {VARIABLE}."
+                f"encoder={encoder!r}: there is no file {name!r}. Name the image encoder of SAM or "
+                f"one like it in ONNX, or 'onnx:' alone for that of the variable {VARIABLE}."
             )
-        return PREFIX + str(given.resolve())
+        return PREFIX + str(Path(name).resolve())
 
     def build(
         self, encoder: str, host: Any, info: HostInfo, b_low: int | None, b_high: int | None

@@ -52,6 +52,9 @@ class Runner:
         return self.model().image_encoder(image, max_side, compute=self._encoder_maps)
 
     def _encoder_maps(self, x: Tensor) -> dict[str, Tensor]:
+        encoder = self.model().image_encoder
+        if encoder.backbone.runs_itself:
+            return encoder.backbone.maps_in(self.engine, x)
         run, names = self._get(("encode",), lambda: self._compile_encoder(x))
         return dict(zip(names, run(x), strict=True))
 

@@ -198,6 +198,19 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], source: str
     model.load_state_dict(state_dict, strict=True)
 
 
+def load_weights_beside(
+    model: nn.Module, state_dict: Mapping[str, Tensor], prefix: str, source: str | Path
+) -> None:
+    """Copy all weights but those under a prefix, which the model keeps, strictly.
+
+    Raises:
+        CheckpointError: as `load_weights`.
+    """
+    own = {k: v for k, v in model.state_dict().items() if k.startswith(prefix)}
+    others = {k: v for k, v in state_dict.items() if not k.startswith(prefix)}
+    load_weights(model, {**others, **own}, str(source))
+
+
 def _describe(model: nn.Module) -> str:
     return f"an FDRN of {model.info.name}" if is_fdrn(model) else f"a {type(model).__name__}"
 

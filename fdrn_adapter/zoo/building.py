@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter import hosts
+from fdrn_adapter.weight_files import read_weights
 from fdrn_adapter.zoo import entries
 from fdrn_adapter.zoo.entries import ZooEntry, info
 
@@ -184,18 +185,34 @@ def load(name: str) -> nn.Module:
             "with random weights; fdrn_adapter.wrap(net) turns a trained network of yours into "
             "an FDRN."
         )
-    path = entries.folder() / entry.weights["file"]
+    path = _recorded(entry, "file", "sha256")
+    if "encoder" not in entry.weights:
+        model = checkpoint.load(path)
+    else:
+        _recorded(entry, "encoder", "encoder_sha256")
+        model = build(name)  # with the packaged F1
+        checkpoint.load_weights_beside(model, read_weights(path), "image_encoder.backbone.", path)
+    if getattr(model, "inference", None) is None and getattr(model, "is_fdrn", False):
+        model.inference = entry.inference or {"crop": entry.crop_size[0]}
+    return model
+
+
+def _recorded(entry: ZooEntry, file: str, checksum: str) -> Path:
+    """One of an entry's files of weights.
+
+    Raises:
+        WeightsNotAvailableError: it is missing, or not the recorded one.
+    """
+    path = entries.folder() / entry.weights[file]
     if not path.is_file():
         raise WeightsNotAvailableError(
             f"The weights of {entry.name} should be in {path}, which does not exist: install the "
             "package again, or copy the file there."
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != entry.weights["sha256"]:
+    if digest != entry.weights[checksum]:
         raise WeightsNotAvailableError(
             f"{path} is not the recorded file of {entry.name}: its sha256 is {digest}, recorded "
-            f"is {entry.weights['sha256']}. Copy or download it again."
+            f"is {entry.weights[checksum]}. Copy or download it again."
         )
-    return checkpoint.load(path)
-
-
+    return path

@@ -41,7 +41,11 @@ class ZooEntry:
         encoder_input: rows and columns of the image for the figures of F1, None without F1.
         paper_encoder, paper_network: the paper's figures of F1 and of F2 (or the stock network).
         paper_noc: training data -> {"sbd_90": clicks, ...}, Table 1.
-        weights: {"file", "sha256", "training"}, None while it is untrained.
+        weights: {"file", "sha256", "training"}, None while it is untrained; with "encoder" (and its
+            "encoder_sha256"), F1's weights are in a file of their own, and "file" has F2's, which
+            another entry may share.
+        inference: how it was trained to be used, see `model.inference`; empty where crop_size says
+            all.
         order: place in tables.
     """
 
@@ -57,6 +61,7 @@ class ZooEntry:
     paper_network: Figures | None
     paper_noc: dict[str, dict[str, float]]
     weights: dict[str, Any] | None
+    inference: dict[str, Any]
     order: int
 
     @property
@@ -124,5 +129,6 @@ def _read(path: Path) -> ZooEntry:
         paper_network=figures("mask_network"),
         paper_noc=paper.get("table1_noc", {}),
         weights=data["weights"],
+        inference=data.get("inference", {}),
         order=data["order"],
     )

@@ -77,3 +77,34 @@ def test_tfi_uses_the_texture():
     out = tfi(f, texture)
     assert out.shape == f.shape
     assert not torch.allclose(out, tfi(f, texture.flip(-1)))
+
+
+@pytest.mark.parametrize("direction", ["gather", "literal"])
+def test_both_directions_of_eq_4_against_loops(direction):
+    torch.manual_seed(4)
+    channels, values, size = 4, 6, (2, 3)
+    sfi = SemanticFeatureIntegration(
+        channels, False, nn.BatchNorm2d, values, shortcut_kernel=3, affinity=direction
+    ).double().eval()
+    f, key = torch.randn(1, channels, *size).double(), torch.randn(1, 5, *size).double()
+    a = loop_affinity(key[0], key[0])
+    with torch.no_grad():
+        v = sfi.conv(f)[0].flatten(1).T.tolist()  # (hw, values)
+        n = len(v)
+        weight = (lambda j, k: a[j][k]) if direction == "gather" else (lambda j, k: a[k][j])
+        x = [[sum(weight(j, k) * v[j][c] for j in range(n)) for k in range(n)]
+             for c in range(values)]
+        wanted = sfi.block(torch.tensor(x).double().view(1, values, *size), f)
+        got = sfi(f, affinity(key, key))
+    assert torch.allclose(got, wanted, atol=1e-12)
+    # A mean over all places: a constant value arrives as it left. Scattered, it does not.
+    sums = [sum(weight(j, k) for j in range(n)) for k in range(n)]
+    assert (max(abs(s - 1) for s in sums) < 1e-9) == (direction == "gather")
+
+
+def test_identity_block_with_a_shortcut_of_3x3():
+    torch.manual_seed(5)
+    block = ResBlock(4, 6, True, nn.BatchNorm2d, shortcut_kernel=3).eval()
+    f = torch.randn(1, 4, 5, 5)
+    with torch.no_grad():
+        assert torch.equal(block(torch.randn(1, 6, 5, 5), f), f)

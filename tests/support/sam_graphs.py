@@ -50,6 +50,24 @@ def encoder(
                  [(o, FLOAT, out_shape) for o in outputs])
 
 
+def embedder(path: Path, seed: int = 0) -> Path:
+    """An encoder of SAM's own size: means of 16x16 pixels of the normalised image, mixed at random.
+
+    (1, 3, 1024, 1024) to (1, 256, 64, 64).
+    """
+    from onnx import helper
+
+    rng = np.random.default_rng(seed)
+    constants = {"mix": rng.normal(0, 0.3, (256, 3, 1, 1)).astype(np.float32)}
+    nodes = [
+        helper.make_node("AveragePool", ["input"], ["pooled"], kernel_shape=[16, 16],
+                         strides=[16, 16]),
+        helper.make_node("Conv", ["pooled", "mix"], ["output"]),
+    ]
+    return _save(path, nodes, constants, [("input", FLOAT, (1, 3, 1024, 1024))],
+                 [("output", FLOAT, (1, 256, 64, 64))])
+
+
 def decoder(path: Path, masks=1, low_res=True, extra=(), points=None, drop=()) -> Path:
     """SAM's own layout: blobs on the square, the fed back mask and the embeddings' mean are added.
 
