@@ -12,7 +12,7 @@ from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.table import Table
 
 FAMILIES: Table[EncoderFamily] = Table(
-    "fdrn_adapter.encoders", (HRNET, SEGFORMER, TIMM, LITE_PYRAMID, SAM_ONNX)
+    "fdrn_adapter.encoders", (LITE_PYRAMID, HRNET, SEGFORMER, TIMM, SAM_ONNX)
 )
 
 

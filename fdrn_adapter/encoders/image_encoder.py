@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fdrn_adapter.encoders import sam_space
 from fdrn_adapter.encoders.aligned_views import AlignedViews
 from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone
 from fdrn_adapter.encoders.pretrained import fitted
+from fdrn_adapter.encoders.sizes import resized_to, shrink_to
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.grafts.injection import HIGH, LOW
@@ -143,7 +143,7 @@ class ImageEncoder(nn.Module):
         """
         x = self.resized(image, max_side)
         maps = (self.maps if compute is None else compute)(x)
-        return self._features(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+        return self.features_from(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
 
     def resized(self, image: Tensor, max_side: int | None = None) -> Tensor:
         """What the backbone is to see of an image (B, 3, H, W).
@@ -181,7 +181,7 @@ class ImageEncoder(nn.Module):
             size: rows and columns of the images.
         """
         maps = self._views({LOW: low, HIGH: high})
-        return self._features(maps, size, size, hashed=False)
+        return self.features_from(maps, size, size, hashed=False)
 
     def features_from(
         self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
@@ -194,12 +194,6 @@ class ImageEncoder(nn.Module):
             image_size, input_size: rows and columns of the images and of what the backbone saw.
             hashed: see `forward`.
         """
-        return self._features(maps, image_size, input_size, hashed)
-
-    def _features(
-        self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
-        hashed: bool,
-    ) -> ImageFeatures:
         learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
         return ImageFeatures(
             maps=maps,
@@ -292,20 +286,6 @@ class ImageEncoder(nn.Module):
         self.backbone.load_state_dict(
             fitted(state_dict, self.backbone.state_dict(), source, self.name)
         )
-
-
-def shrink_to(image: Tensor, max_side: int) -> Tensor:
-    """An image (B, 3, H, W) with its longest side at most `max_side`; itself if it is small."""
-    return image if max(image.shape[-2:]) <= max_side else resized_to(image, max_side)
-
-
-def resized_to(image: Tensor, side: int) -> Tensor:
-    """An image (B, 3, H, W) with its longest side at `side` pixels."""
-    longest = max(image.shape[-2:])
-    if longest == side:
-        return image
-    size = [max(1, round(length * side / longest)) for length in image.shape[-2:]]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def build_encoder(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fdrn_adapter.encoders.image_encoder import shrink_to
+from fdrn_adapter.encoders.sizes import shrink_to
 
 
 class ExportedSegmenter:
