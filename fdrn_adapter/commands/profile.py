@@ -6,7 +6,7 @@ import torch
 
 from fdrn_adapter import engines
 from fdrn_adapter.timing import speed
-from fdrn_adapter.timing.click_profile import _PRINTED, REPEATS, ROIS, Part, profile
+from fdrn_adapter.timing.click_profile import REPEATS, ROIS, ROWS, Part, profile
 from fdrn_adapter.zoo.named import announced
 
 
@@ -85,7 +85,7 @@ def _table(columns: dict[str, list[Part]]) -> str:
     names = dict.fromkeys(name for rows in columns.values() for name, *_ in rows)
     found = {label: {name: rest for name, *rest in rows} for label, rows in columns.items()}
     lines = [" " * 36 + "".join(f"{label:>18s}" for label in columns)]
-    for name in sorted(names, key=lambda n: _PRINTED.index(n)):
+    for name in sorted(names, key=list(ROWS.values()).index):
         cells = [found[label].get(name, (0.0, 0.0)) for label in columns]
         lines.append(f"  {name:34s}" + "".join(
             f"{ms:8.1f} ms {100 * share:5.1f}%" for ms, share in cells))

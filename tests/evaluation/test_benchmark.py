@@ -320,7 +320,7 @@ def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
 
     def crop(net, *args):
         made = catalogue.NetworkSegmenter("x", net, "eager", *args)
-        zoom_in = made._session._predictor.zoom_in
+        zoom_in = made._session.pipeline.predictor.zoom_in
         return zoom_in.target_size, zoom_in.skip_clicks
 
     assert crop(model, "default", False, 96) == ((96, 96), -1)
