@@ -53,7 +53,8 @@ def export(
         RuntimeError: the files do not compute what the model does.
     """
     _check(model, precision, calibrate)
-    crop = model.info.fdrn_crop if crop is None else crop
+    if crop is None:
+        crop = model.info.fdrn_crop if model.inference is None else model.inference.crop
     if crop < 64 or crop % 32:
         raise ValueError(f"crop should be a multiple of 32, at least 64 pixels; got {crop}.")
     out = Path(out)

@@ -11,6 +11,7 @@ from fdrn_adapter.features.cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.images import as_rgb
+from fdrn_adapter.session.defaults import defaults
 from fdrn_adapter.session.edits import Edits, nearest_pixel
 from fdrn_adapter.session.objects import Objects
 from fdrn_adapter.session.pipeline import Pipeline
@@ -32,10 +33,15 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
             the attribute `engine` says which one it is. "eager" runs the network as it is, others
             give the same logits to some 1e-6 (1e-3 is checked when an engine compiles).
         crop: side in pixels of the fixed crop the network sees, zoomed in from the first click;
-            default 288 for an FDRN on RITM, 256 on FocalClick. None for a stock network means the
-            stock zoom-in (longest side 400, from the second click on; 256 for FocalClick).
+            default what the network was trained for (`model.inference`), 288 for an FDRN on RITM
+            and 256 on FocalClick that do not say. None for a stock network means the stock zoom-in
+            (longest side 400, from the second click on; 256 for FocalClick).
         flip: average with the mirrored image, as RITM's evaluation does, at twice the cost.
-        threshold: probability from which a pixel belongs to the mask.
+        threshold: probability from which a pixel belongs to the mask; default that of
+            `model.inference`, 0.5 where there is none.
+        first_twice: look at the first click twice, on the whole image and zoomed in on what was
+            found; default what `model.inference` says, else False.
+        honour_clicks: set pixels under clicks to what they say; default as above.
         cache_bytes: limit of the features kept for images seen before.
         feature_cache: to be used in place of one of its own, by several sessions on one model.
 
@@ -45,23 +51,32 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
 
     def __init__(
         self, model: nn.Module, engine: str = "auto", crop: int | None = None, flip: bool = False,
-        threshold: float = 0.5, cache_bytes: int = DEFAULT_BYTES,
-        feature_cache: FeatureCache | None = None,
+        threshold: float | None = None, cache_bytes: int = DEFAULT_BYTES,
+        feature_cache: FeatureCache | None = None, first_twice: bool | None = None,
+        honour_clicks: bool | None = None,
     ):
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
         host, info = host_of(model)
         is_fdrn = host is not model
         if model.training:
             raise ValueError("The model is in training mode; call model.eval() first.")
+        trained = getattr(model, "inference", None) if is_fdrn else None
+        use = defaults(
+            trained, info.fdrn_crop if is_fdrn else None, crop=crop, threshold=threshold,
+            first_twice=first_twice, honour_clicks=honour_clicks,
+        )
+        threshold = use["threshold"]
         if not 0 < threshold < 1:
             raise ValueError(f"threshold should be between 0 and 1, got {threshold}.")
         self.model, self.engine, self.threshold = model, engine, threshold
-        if crop is None and is_fdrn:
-            crop = info.fdrn_crop
-        self._options = {"crop": crop, "flip": flip, "threshold": threshold}
+        expansion = use.pop("expansion")
+        self._options = {**use, "flip": flip}
         self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
         device = next(model.parameters()).device
-        self.pipeline = Pipeline(model, info, device, crop, flip, self._cache, engine)
+        self.pipeline = Pipeline(
+            model, info, device, use["crop"], flip, self._cache, engine, expansion,
+            use["first_twice"], use["honour_clicks"],
+        )
         self._image: np.ndarray | None = None
         self._left = OrderedDict()
         self._start_objects()

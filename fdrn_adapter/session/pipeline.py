@@ -25,6 +25,7 @@ from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.session import lean_focalclick
+from fdrn_adapter.session.clicked_disks import honoured
 from fdrn_adapter.session.lean_focalclick import LeanFocalClick
 from fdrn_adapter.session.lean_ritm import LeanRitm, State
 from fdrn_adapter.session.predictor import RecycledImage, recycling_predictor_for
@@ -33,7 +34,7 @@ from fdrn_adapter.session.regions import EVERYWHERE, NOWHERE, Roi, box_of, exten
 
 def stock_predictor(
     model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
-    feature_cache: FeatureCache | None = None, engine: str = "eager",
+    feature_cache: FeatureCache | None = None, engine: str = "eager", expansion: float = 1.4,
 ) -> Any:
     """A stock predictor for any supported network, recycling where the network is an FDRN.
 
@@ -45,15 +46,15 @@ def stock_predictor(
             default (RITM: longest side 400, from the second click on; FocalClick: 256).
         flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
             does so for the global crop and refines the image's own side alone.
+        expansion: of the object's box by the zoom-in.
         feature_cache, engine: see `recycling_predictor_for`. Beside engine "cuda" image and mask
             stay on the CPU, where the zoom-in looks at them; what it cuts out goes to the GPU.
     """
     if engine == engines.CUDA:
         device = "cpu"
     zoom_class = importlib.import_module(f"{info.package}.inference.transforms").ZoomIn
-    zoom_in = zoom_class(
-        **({} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)})
-    )
+    fixed = {} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)}
+    zoom_in = zoom_class(expansion_ratio=expansion, **fixed)
     name = "focalclick.FocalPredictor" if info.refines else "base.BasePredictor"
     module, _, class_name = f"{info.package}.inference.predictors.{name}".rpartition(".")
     base = getattr(importlib.import_module(module), class_name)
@@ -71,7 +72,8 @@ class Pipeline:
     """Probabilities of one object after the other, on one image after the other.
 
     Args:
-        model, info, device, crop, flip, feature_cache, engine: see `stock_predictor`.
+        model, info, device, crop, flip, feature_cache, engine, expansion: see `stock_predictor`.
+        first_twice, honour_clicks: see `model.inference.Inference`.
 
     Attributes:
         net: what is called: the model, in an engine or as it is.
@@ -84,9 +86,14 @@ class Pipeline:
 
     def __init__(
         self, model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
-        feature_cache: FeatureCache | None = None, engine: str = "eager",
+        feature_cache: FeatureCache | None = None, engine: str = "eager", expansion: float = 1.4,
+        first_twice: bool = False, honour_clicks: bool = False,
     ):
-        self.predictor = stock_predictor(model, info, device, crop, flip, feature_cache, engine)
+        self.first_twice, self.honour_clicks = first_twice, honour_clicks
+        self.predictor = stock_predictor(
+            model, info, device, crop, flip, feature_cache, engine, expansion
+        )
+        self.crop = info.fdrn_crop if crop is None else crop
         self.net = self.predictor.net
         self.recycled: RecycledImage | None = getattr(self.predictor, "recycled", None)
         self.rules = StockRules(self.predictor, info.package)
@@ -163,14 +170,26 @@ class Pipeline:
         """
         stock = self.rules.clicks(clicks, index_offset, self.numbers)
         with engines.beside(self.net, self.pixels_in_use()):
-            if self.steps is None:
-                self.state = self.rules.predicted(self.image, stock, self.state)
-            else:
-                self.state = self._clicked(stock.get_clicks())
+            click = self._stock_click if self.steps is None else self._clicked
+            state = click(stock, self.state)
+            if self.first_twice and len(clicks) == 1 and self.state.prob is None:
+                state = self._looked_again(click, stock, state)
+            if self.honour_clicks:
+                honoured(state, clicks, self.crop)
+            self.state = state
         return self.state.prob
 
-    def _clicked(self, clicks: Sequence[Any]) -> State:
-        steps, state, watch = self.steps, self.state, self.watch
+    def _stock_click(self, clicks: Any, state: State) -> State:
+        return self.rules.predicted(self.image, clicks, state)
+
+    def _looked_again(self, click: Callable, clicks: Any, found: State) -> State:
+        """The first click once more, zoomed in on what it found, as if nothing was known of it."""
+        if not (found.prob > self.rules.prob_thresh).any():
+            return found
+        return click(clicks, replace(found, mask=torch.zeros_like(found.mask), roi=None))
+
+    def _clicked(self, clicks: Any, state: State) -> State:
+        clicks, steps, watch = clicks.get_clicks(), self.steps, self.watch
         with watch("preprocess"):
             look = steps.look(self.image, clicks, state)
         with watch("network"), self._features_under(look.shown), watch("bare network"):

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import engines
@@ -21,7 +22,10 @@ from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features.cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
-from fdrn_adapter.session.regions import Roi, whole_roi
+from fdrn_adapter.session.clicked_disks import honoured
+from fdrn_adapter.session.lean_ritm import State
+from fdrn_adapter.session.regions import EVERYWHERE, Roi, whole_roi
+from fdrn_adapter.session.steps import SessionClick
 
 
 class RecycledImage:
@@ -138,6 +142,27 @@ class RecyclingMixin:
         """
         super().set_input_image(image)
         self.recycled.take(self.original_image, image, features)
+
+    def get_prediction(self, clicker: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """The stock prediction, as the network was trained to be used (`model.inference`)."""
+        use = getattr(self.net, "inference", None)
+        if use is None:
+            return super().get_prediction(clicker, *args, **kwargs)
+        clicks = clicker.get_clicks()
+        first = len(clicks) == 1 and not self.prev_prediction.any() and not any(args)
+        found = super().get_prediction(clicker, *args, **kwargs)
+        if first and use.first_twice and self.zoom_in is not None and (
+            found > self.zoom_in.prob_thresh
+        ).any():
+            self.prev_prediction = torch.zeros_like(self.prev_prediction)
+            found = super().get_prediction(clicker, *args, **kwargs)
+        if use.honour_clicks:
+            places = [
+                SessionClick(int(c.coords[1]), int(c.coords[0]), c.is_positive) for c in clicks
+            ]
+            state = State(found, self.prev_prediction, EVERYWHERE, shown=self.shown)
+            honoured(state, places, use.crop)
+        return found
 
     def apply_transforms(self, image_nd: Tensor, clicks_lists: list) -> tuple:
         """The stock loop; remembers which region of the image the zoom-in cut out."""
