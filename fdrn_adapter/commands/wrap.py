@@ -1,0 +1,54 @@
+"""`fdrn wrap`: the checkpoint of a stock network becomes one of its FDRN variant."""
+
+import argparse
+from pathlib import Path
+
+NUMBERS = ("b_low", "b_high", "b_low_tilde", "b_high_tilde", "context_channels", "encoder_max_side")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn wrap`."""
+    parser.description = (
+        "Turn a stock RITM or FocalClick checkpoint into its FDRN variant. With --init identity it "
+        "computes what the stock network computes until it is trained."
+    )
+    parser.epilog = "Example: fdrn wrap coco_lvis_h18_itermask.pth fdrn.pth --encoder hrnet18s"
+    parser.add_argument("stock", metavar="STOCK.pth", help="checkpoint of a stock network")
+    parser.add_argument("out", metavar="OUT.pth", help="file to write; its folder must exist")
+    parser.add_argument("--init", choices=("identity", "paper"), default="identity",
+                        help="how the new modules start (default: %(default)s)")
+    parser.add_argument("--encoder", metavar="E",
+                        help="hrnet18, hrnet18s, segformer_b0, segformer_b1 or timm:NAME")
+    parser.add_argument("--encoder-weights", metavar="W",
+                        help="file, 'pretrained', or a package with weights; default: the host's")
+    for name in NUMBERS:
+        parser.add_argument("--" + name.replace("_", "-"), metavar="N", type=int,
+                            help="as of fdrn_adapter.wrap")
+    parser.add_argument("--freeze-encoder", action="store_true", help="never train F1's backbone")
+    parser.add_argument("--half", action="store_true", help="store weights in half precision")
+    parser.add_argument("--codebase", metavar="DIR",
+                        help="checkout to build the network from; default: ritm-annotation")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Wrap; returns the exit code."""
+    stock, out = Path(args.stock), Path(args.out)
+    if not stock.is_file():
+        raise ValueError(f"There is no checkpoint {stock}.")
+    if not out.parent.is_dir():
+        raise ValueError(f"{out}: there is no folder {out.parent}.")
+    if out.exists() and out.samefile(stock):
+        raise ValueError(f"{out} is the stock checkpoint itself; write to another file.")
+
+    import fdrn_adapter
+    from fdrn_adapter.zoo.named import open_network
+
+    options = {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+    host = open_network(str(stock), args.codebase).model
+    model = fdrn_adapter.wrap(
+        host, encoder=args.encoder, init=args.init, encoder_weights=args.encoder_weights,
+        freeze_encoder=args.freeze_encoder, copy=False, **options,
+    )
+    fdrn_adapter.save(model, out, half=args.half)
+    print(f"{out}: {model}")
+    return 0

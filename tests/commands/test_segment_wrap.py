@@ -1,0 +1,124 @@
+"""`fdrn segment` and `fdrn wrap`: files in, files out, and mistakes told."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from support.networks import build_host, make_input, make_points
+from support.stock import picture, taught_host
+
+import fdrn_adapter
+from fdrn_adapter import cli
+from fdrn_adapter.coco import read_coco
+from fdrn_adapter.commands import segment
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    pytest.importorskip("ritm_annotation")
+    path = tmp_path_factory.mktemp("models") / "fdrn.pth"
+    fdrn_adapter.save(fdrn_adapter.wrap(taught_host("tiny"), init="paper"), path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), picture()[..., ::-1])
+    return tmp_path / "photo.png"
+
+
+def by_session(checkpoint, begin):
+    session = fdrn_adapter.InteractiveSession(fdrn_adapter.load(checkpoint), crop=64)
+    session.set_image(picture())
+    begin(session)
+    return session.mask
+
+
+def run(checkpoint, photo, *arguments):
+    return cli.main(["segment", str(photo), "--model", str(checkpoint), "--crop", "64", *arguments])
+
+
+def test_clicks_of_both_signs_in_their_order(checkpoint, photo, capsys):
+    out = photo.with_name("mask.png")
+    clicks = ["--click", "96,72", "--click", "-200,100", "--click", "100.4,80"]
+    assert run(checkpoint, photo, *clicks, "--out", str(out)) == 0
+    want = by_session(checkpoint, lambda s: s.add_clicks(
+        [(96, 72, True), (200, 100, False), (100, 80, True)]))
+    stored = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert np.array_equal(stored, want * 255) and want.any()
+    assert f"{want.sum()} of {want.size} pixels" in capsys.readouterr().out
+
+
+def test_boxes_masks_and_annotation_files(checkpoint, photo):
+    pytest.importorskip("pycocotools")
+    coco = photo.with_name("coco.json")
+    assert run(checkpoint, photo, "--box", "70,50,130,100", "--out", str(coco)) == 0
+    (image,) = read_coco(coco)
+    want = by_session(checkpoint, lambda s: s.set_box(70, 50, 130, 100))
+    assert image.file_name == "photo.png" and np.array_equal(image.objects[0].mask(), want)
+    mask = np.zeros((160, 240), np.uint8)
+    mask[50:90, 80:120] = 255
+    cv2.imwrite(str(photo.with_name("start.png")), mask)
+    out = photo.with_name("labelme.json")
+    assert run(checkpoint, photo, "--mask", str(photo.with_name("start.png")), "--out", str(out),
+               "--format", "labelme", "--label", "cat") == 0
+    (shape,) = json.loads(out.read_text())["shapes"]
+    assert shape["label"] == "cat" and shape["points"] == [[80, 50], [80, 90], [120, 90], [120, 50]]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--out", "m.png"], "Say where the object is"),
+    (["--out", "m.gif", "--click", "1,1"], ".png or a .json"),
+    (["--out", "no/folder/m.png", "--click", "1,1"], "no folder"),
+    (["--out", "m.png", "--click", "999,1"], "outside the image"),
+    (["--out", "m.png", "--box", "1,1,9,9", "--mask", "x.png"], "not from both"),
+])
+def test_mistakes_of_segment(checkpoint, photo, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(photo.parent)
+    assert run(checkpoint, photo, *arguments) == 2
+    assert message in capsys.readouterr().err and not photo.with_name("m.png").exists()
+
+
+@pytest.mark.parametrize("text", ["5", "a,b", "1,2,3", "-", ""])
+def test_clicks_that_are_none(text, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["segment", "x.png", "--out", "m.png", f"--click={text}"])
+    assert "a click is X,Y or -X,Y" in capsys.readouterr().err
+    assert segment.click_of("-0,5") == (0, 5, False)
+
+
+@pytest.fixture
+def stock(tmp_path, ritm):
+    host = build_host("tiny")
+    fdrn_adapter.save(host, tmp_path / "stock.pth")
+    return tmp_path / "stock.pth"
+
+
+@torch.no_grad()
+def test_a_wrapped_checkpoint_computes_what_the_stock_one_does(stock, capsys):
+    out = stock.with_name("fdrn.pth")
+    assert cli.main(["wrap", str(stock), str(out), "--encoder", "hrnet18s", "--b-high", "1",
+                     "--b-low", "0"]) == 0
+    assert "fdrn.pth: FDRNModel" in capsys.readouterr().out
+    model, host = fdrn_adapter.load(out), fdrn_adapter.load(stock)
+    assert model.is_fdrn and not hasattr(host, "is_fdrn")
+    inputs = make_input(), make_points([[30, 40, 0]])
+    assert (model(*inputs)["instances"] - host(*inputs)["instances"]).abs().max() < 1e-5
+
+
+def test_mistakes_of_wrap(stock, capsys):
+    out = stock.with_name("fdrn.pth")
+    for arguments, message in [
+        (["none.pth", str(out)], "There is no checkpoint"),
+        ([str(stock), str(stock)], "is the stock checkpoint itself"),
+        ([str(stock), str(stock.parent / "no" / "f.pth")], "no folder"),
+        ([str(stock), str(out), "--b-high", "9"], "b_high"),
+    ]:
+        assert cli.main(["wrap", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not out.exists()
+    assert cli.main(["wrap", str(stock), str(out)]) == 0
+    assert cli.main(["wrap", str(out), str(stock.with_name("twice.pth"))]) == 2
+    assert "wrapped already" in capsys.readouterr().err
