@@ -125,6 +125,19 @@ class PromptSession:
         """
         return self._ask(image, image_key, Prompts(**(prompts or {})), (x, y, positive)).mask
 
+    def open(self, image: Any, image_key: str | None = None) -> str:
+        """Encode an image before it is asked about. Returns its key.
+
+        Args:
+            image, image_key: as for `predict`.
+        """
+        entry, image = self._entry(image, image_key)
+        with entry.lock:
+            if entry.session is None:
+                self._open(entry, image)
+            self._trim(entry)
+        return entry.key
+
     def warm_up(self) -> None:
         """Compile what the engine needs, so that the first request is as fast as others."""
         self._new_session().warm_up()

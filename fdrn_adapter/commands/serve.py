@@ -1,0 +1,78 @@
+"""`fdrn serve`: a network for annotation tools, over HTTP."""
+
+import argparse
+import os
+
+DEFAULT_MODEL = "lite-fdrn-context"
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TOKEN, LABEL_STUDIO_TOKEN = "FDRN_TOKEN", "LABEL_STUDIO_API_KEY"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn serve`."""
+    parser.description = (
+        "Answer Label Studio, X-AnyLabeling and programs of your own (/openapi.json says how). "
+        "Without a token the server is for this machine only."
+    )
+    parser.epilog = "Example: fdrn serve --label-studio http://localhost:8080"
+    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
+                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    parser.add_argument("--host", default="127.0.0.1",
+                        help="address to listen on; others than loopback need a token "
+                             "(default: %(default)s)")
+    parser.add_argument("--port", metavar="P", type=int, default=9090,
+                        help="0 for a free one (default: %(default)s)")
+    parser.add_argument("--token", metavar="T", default=os.environ.get(TOKEN),
+                        help=f"that requests have to carry; better given as ${TOKEN}, which other "
+                             "users of this machine do not see")
+    parser.add_argument("--engine", default="auto", help="what it runs in (default: %(default)s)")
+    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
+    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the network from")
+    parser.add_argument("--memory", metavar="MIB", type=int, default=1024,
+                        help="for images, objects and features (default: %(default)s)")
+    parser.add_argument("--max-body", metavar="MIB", type=int, default=64,
+                        help="of a request (default: %(default)s)")
+    parser.add_argument("--max-pixels", metavar="MP", type=float, default=50,
+                        help="of a picture, in millions (default: %(default)s)")
+    parser.add_argument("--label-studio", metavar="URL",
+                        help="where Label Studio's images may be fetched from, with the token in "
+                             f"${LABEL_STUDIO_TOKEN}")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve until it is stopped; returns the exit code."""
+    if args.host not in LOOPBACK and not args.token:
+        raise ValueError(
+            f"On --host {args.host} everybody in the network could ask: give a token, best in the "
+            f"environment variable {TOKEN}."
+        )
+    try:
+        import uvicorn
+
+        from fdrn_adapter.serving.app import make_app
+    except ImportError as error:
+        raise ValueError(
+            f"The server needs {error.name}, which is not installed: pip install "
+            "'fdrn_adapter[serve]'."
+        ) from error
+    from fdrn_adapter.serving.guard import Limits
+    from fdrn_adapter.serving.label_studio import LabelStudio
+    from fdrn_adapter.serving.models import open_model
+
+    limits = Limits(args.token or None, args.max_body * 2**20, int(args.max_pixels * 1e6))
+    source = LabelStudio(args.label_studio, os.environ.get(LABEL_STUDIO_TOKEN),
+                         max_pixels=limits.pixels)
+    served = open_model(args.model, args.codebase, args.memory * 2**20,
+                        engine=args.engine, crop=args.crop)
+    served.bridge.warm_up()
+    config = uvicorn.Config(
+        make_app(served, limits, source), args.host, args.port, log_level="warning",
+        timeout_graceful_shutdown=30, server_header=False,
+    )
+    server = uvicorn.Server(config)
+    socket = config.bind_socket()
+    port = socket.getsockname()[1]
+    print(f"{args.model} ({served.bridge.engine}) on http://{args.host}:{port}", flush=True)
+    server.run([socket])
+    print("stopped", flush=True)
+    return 0

@@ -1,0 +1,38 @@
+"""The network that an adapter serves, by name, behind the bridge."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fdrn_adapter.serving.bridge import DEFAULT_BYTES, PromptSession
+from fdrn_adapter.zoo.named import announced
+
+DEFAULT_MODEL = "lite-fdrn-context"
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A network by the name that it was asked for, and its bridge."""
+
+    name: str
+    bridge: PromptSession
+
+
+def open_model(
+    model: str = DEFAULT_MODEL, codebase: str | None = None, max_bytes: int = DEFAULT_BYTES,
+    **options: Any,
+) -> ServedModel:
+    """Load a network to be served.
+
+    Args:
+        model: name of the zoo, or path of a checkpoint.
+        codebase: checkout to build it from; None for what is installed.
+        max_bytes: see `PromptSession`.
+        **options: of InteractiveSession; `crop` is the network's own by default.
+
+    Raises:
+        ValueError: there is no such network, or an option is out of range.
+    """
+    named = announced(model, codebase)
+    if options.get("crop") is None:
+        options["crop"] = named.crop
+    return ServedModel(model, PromptSession(named.model, max_bytes, **options))
