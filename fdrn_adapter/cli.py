@@ -7,8 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fdrn_adapter import __version__
-
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 
 # name -> (module with add_arguments(parser) and main(args) -> exit code, one line of help)
@@ -22,6 +20,16 @@ COMMANDS = {
         "fdrn_adapter.commands.benchmark",
         "accuracy and time of FDRNs, stock networks and other methods on evaluation data",
     ),
+    "segment": (
+        "fdrn_adapter.commands.segment",
+        "an object of an image from clicks, as a mask or annotation file",
+    ),
+    "serve": (
+        "fdrn_adapter.commands.serve",
+        "answer annotation tools over HTTP: Label Studio, X-AnyLabeling, your own",
+    ),
+    "labelme": ("fdrn_adapter.commands.labelme", "start labelme with a network of yours in it"),
+    "wrap": ("fdrn_adapter.commands.wrap", "a stock checkpoint as one of its FDRN variant"),
     "complexity": (
         "fdrn_adapter.commands.complexity",
         "parameters and multiply-adds beside the paper's Table 2",
@@ -115,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_version() -> int:
     import torch
+
+    from fdrn_adapter import __version__
 
     print(f"fdrn_adapter {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}")
     return 0

@@ -6,10 +6,8 @@ installing the patches imports nothing by itself. `fdrn_adapter.codebase.activat
 place, `fdrn doctor` shows what each of them found.
 """
 
-from fdrn_adapter import lazy
+from .catalogue import all_patches
+from .framework import CannotApply, Patch, PatchSet, PatchStatus
+from .options import RunOptions
 
-__getattr__, __dir__, __all__ = lazy.face(__name__, {
-    "catalogue": ("all_patches",),
-    "framework": ("CannotApply", "Patch", "PatchSet", "PatchStatus"),
-    "options": ("RunOptions",),
-})
+__all__ = ["CannotApply", "Patch", "PatchSet", "PatchStatus", "RunOptions", "all_patches"]

@@ -67,5 +67,4 @@ def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwo
 
 
 def _installed() -> str | None:
-    name = codebase.RITM_ANNOTATION
-    return name if importlib.util.find_spec(name) else None
+    return "ritm_annotation" if importlib.util.find_spec("ritm_annotation") else None

@@ -1,0 +1,55 @@
+"""`fdrn labelme`: labelme with a network of yours among its AI models."""
+
+import argparse
+import sys
+
+DEFAULT_MODEL = "lite-fdrn-context"
+TITLE = "FDRN"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn labelme`."""
+    parser.description = (
+        "Start labelme; AI-Points and AI-Box then ask the network, which is the first of its AI "
+        "models. Arguments after -- go to labelme."
+    )
+    parser.epilog = "Example: fdrn labelme --model fdrn.pth -- photographs/ --output labels/"
+    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
+                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    parser.add_argument("--engine", default="auto", help="what it runs in (default: %(default)s)")
+    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
+    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the network from")
+    parser.add_argument("arguments", metavar="ARG", nargs="*", help="for labelme")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Start labelme; returns its exit code."""
+    try:
+        import labelme.__main__ as labelme_program
+        from labelme.widgets import _ai_assisted_annotation_widget as widget
+        from labelme.widgets import canvas
+
+        from fdrn_adapter.serving import osam_model
+    except ImportError as error:
+        raise ValueError(
+            f"labelme needs {error.name}, which is not installed: pip install "
+            "'fdrn_adapter[labelme]'."
+        ) from error
+    osam_model.register(
+        model=args.model, codebase=args.codebase, engine=args.engine, crop=args.crop
+    )
+    # labelme has no way to name a further model, so its lists are changed; the version that this
+    # was tried with is pinned in the extra.
+    models = widget.AiAssistedAnnotationWidget._available_models
+    if osam_model.NAME not in dict(models):
+        models.insert(0, (osam_model.NAME, TITLE))
+    canvas.Canvas._osam_session_model_name = osam_model.NAME
+    arguments = list(args.arguments)
+    if "--config" not in arguments:
+        arguments += ["--config", f"ai: {{default: {TITLE}}}"]
+    sys.argv = ["labelme", *arguments]
+    try:
+        labelme_program.main()
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return 0

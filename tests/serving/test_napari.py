@@ -1,0 +1,71 @@
+"""napari's plugin in a viewer without a window: points in, labels out."""
+
+import os
+
+import numpy as np
+import pytest
+from support.stock import picture, taught_host
+
+import fdrn_adapter
+from fdrn_adapter.serving.bridge import PromptSession
+
+pytest.importorskip("napari")
+pytest.importorskip("qtpy")
+
+
+@pytest.fixture(scope="module")
+def application():
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    from qtpy.QtWidgets import QApplication
+
+    yield QApplication.instance() or QApplication([])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+
+
+def test_points_become_labels_object_by_object(application, model):
+    from napari.components import ViewerModel
+
+    from fdrn_adapter.serving.napari_widget import OFF, ON, RESULT, FDRNWidget
+
+    viewer = ViewerModel()
+    widget = FDRNWidget(viewer, PromptSession(model, crop=64))
+    widget.start()
+    assert len(viewer.layers) == 0  # no image yet
+    viewer.add_image(picture(), rgb=True)
+    widget.start()
+    assert [layer.name for layer in viewer.layers[1:]] == [RESULT, OFF, ON]
+    bridge = PromptSession(model, crop=64)
+    viewer.layers[ON].add([72, 96])
+    first = bridge.predict(picture(), [(96, 72)]).mask
+    assert np.array_equal(viewer.layers[RESULT].data == 1, first) and first.any()
+    viewer.layers[OFF].add([100, 200])
+    both = bridge.predict(picture(), [(96, 72)], [(200, 100)]).mask
+    assert np.array_equal(viewer.layers[RESULT].data == 1, both)
+    viewer.layers[OFF].selected_data = {0}
+    viewer.layers[OFF].remove_selected()
+    assert np.array_equal(viewer.layers[RESULT].data == 1, first)
+    widget.next_object()
+    assert len(viewer.layers[ON].data) == 0
+    viewer.layers[ON].add([20, 30])
+    second = bridge.predict(picture(), [(30, 20)]).mask & ~first
+    assert np.array_equal(viewer.layers[RESULT].data == 2, second)
+    assert np.array_equal(viewer.layers[RESULT].data == 1, first)
+    viewer.layers[ON].add([999, 999])
+    assert "outside" in widget._status.text()
+
+
+def test_the_manifest_is_valid_and_names_the_widget():
+    npe2 = pytest.importorskip("npe2")
+    from pathlib import Path
+
+    manifest = npe2.PluginManifest.from_file(Path(fdrn_adapter.__file__).parent / "napari.yaml")
+    (command,) = manifest.contributions.commands
+    (widget,) = manifest.contributions.widgets
+    from fdrn_adapter.serving.napari_widget import FDRNWidget
+
+    assert command.python_name == f"{FDRNWidget.__module__}:{FDRNWidget.__name__}"
+    assert widget.command == command.id
