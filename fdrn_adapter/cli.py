@@ -7,6 +7,8 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from fdrn_adapter import __version__
+
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 
 # name -> (module with add_arguments(parser) and main(args) -> exit code, one line of help)
@@ -123,8 +125,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_version() -> int:
     import torch
-
-    from fdrn_adapter import __version__
 
     print(f"fdrn_adapter {__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}")
     return 0

@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from .patches import PatchSet, PatchStatus, all_patches
-from .patches.framework import CLICKSEG, FORK, RITM, RITM_ANNOTATION
+from . import patches
+from .patches.framework import CLICKSEG, FORK, RITM, RITM_ANNOTATION, PatchSet, PatchStatus
 from .patches.importing import PatchingFinder
 
 logger = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ def activate(path: str | os.PathLike) -> CodeBase:
         return _active[package][0]
     refuse_other(root, package)
 
-    patch_set = PatchSet(package, kind, all_patches(), lambda name: has_module(root, name))
+    patch_set = PatchSet(package, kind, patches.all_patches(), lambda name: has_module(root, name))
     code_base = CodeBase(root, package, kind, patch_set)
     watched = WATCHED if package == PACKAGE else (package,)
     finder = PatchingFinder(root, watched, patch_set)

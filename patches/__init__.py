@@ -6,8 +6,10 @@ installing the patches imports nothing by itself. `fdrn_adapter.codebase.activat
 place, `fdrn doctor` shows what each of them found.
 """
 
-from .catalogue import all_patches
-from .framework import CannotApply, Patch, PatchSet, PatchStatus
-from .options import RunOptions
+from fdrn_adapter import lazy
 
-__all__ = ["CannotApply", "Patch", "PatchSet", "PatchStatus", "RunOptions", "all_patches"]
+__getattr__, __dir__, __all__ = lazy.face(__name__, {
+    "catalogue": ("all_patches",),
+    "framework": ("CannotApply", "Patch", "PatchSet", "PatchStatus"),
+    "options": ("RunOptions",),
+})

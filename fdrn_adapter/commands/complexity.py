@@ -5,10 +5,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from tqdm import tqdm
-
-from fdrn_adapter import zoo
-from fdrn_adapter.timing import complexity
+from fdrn_adapter.commands import options
+from fdrn_adapter.zoo.entries import chosen, info, paper_names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,18 +16,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs at every click (F2), beside the figures of the paper's Table 2."
     )
     parser.epilog = "Example: fdrn complexity --models H2-hrnet18s,RITM-hrnet18"
-    parser.add_argument("--codebase", metavar="DIR",
-                        help="RITM or ClickSEG checkout to build its networks from; the others "
-                             "come from what is installed (ritm-annotation), or are skipped")
+    options.add_codebase(
+        parser, "RITM or ClickSEG checkout to build its networks from; the others come from what "
+        "is installed (ritm-annotation), or are skipped",
+    )
     parser.add_argument("--models", metavar="A,B", default=None,
-                        help=f"default: all of {', '.join(zoo.paper_names())}")
+                        help=f"default: all of {', '.join(paper_names())}")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or JSON; returns the exit code (1 if nothing could be built)."""
+    from tqdm import tqdm
+
+    from fdrn_adapter import zoo
+    from fdrn_adapter.timing import complexity
+
     results, skipped = [], []
-    for name in tqdm(complexity.chosen(args.models), "counting", leave=False,
+    for name in tqdm(chosen(args.models), "counting", leave=False,
                      disable=not sys.stderr.isatty()):
         try:
             results.append(complexity.measure(name, zoo.codebase_for(name, args.codebase)))
@@ -40,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
     if not results:
         return 1
     if args.json:
-        paper = {r.name: zoo.info(r.name) for r in results}
+        paper = {r.name: info(r.name) for r in results}
         print(json.dumps([
             {
                 **asdict(r),

@@ -2,8 +2,8 @@
 
 import argparse
 
-from fdrn_adapter.export.files import EXAMPLE, PRECISIONS, export
-from fdrn_adapter.zoo.named import announced
+from fdrn_adapter.commands import options
+from fdrn_adapter.export import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +23,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="fp32 is exact; the others change the result (default: %(default)s)")
     parser.add_argument("--calibrate", metavar="DIR",
                         help="photographs (with masks, see the README) to calibrate int8 on")
-    parser.add_argument("--codebase", metavar="DIR",
-                        help="checkout to build the network from; default: ritm-annotation")
-    parser.add_argument("--seed", metavar="N", type=int, default=0,
-                        help="of random weights (default: %(default)s)")
+    options.add_codebase(parser)
+    options.add_seed(parser)
 
 
 def main(args: argparse.Namespace) -> int:
     """Export; returns the exit code."""
+    from fdrn_adapter.export.files import EXAMPLE, export
+    from fdrn_adapter.zoo.named import announced
+
     named = announced(args.model, args.codebase, args.seed)
     crop = named.crop if args.crop is None else args.crop
     meta = export(named.model, args.out, crop, args.precision, args.calibrate)

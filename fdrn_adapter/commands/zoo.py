@@ -2,7 +2,7 @@
 
 import argparse
 
-from fdrn_adapter import zoo
+from fdrn_adapter.zoo.entries import ZooEntry, info, names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +18,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the zoo."""
     head = ("name", "params M", "G mult-adds", "CPU ms", "GPU ms", "crop", "NoC@90 SBD", "DAVIS")
     rows = [head, ("", "F1 / F2", "F1 / F2", "F1 / F2", "F1 / F2", "", "", "")]
-    for name in zoo.names():
-        entry = zoo.info(name)
+    for name in names():
+        entry = info(name)
         pairs = [_pair(entry, f) for f in ("params_m", "macs_g", "cpu_ms", "gpu_ms")]
         noc = [
             "; ".join(f"{clicks[key]:.2f} ({data})" for data, clicks in entry.paper_noc.items())
@@ -38,6 +38,6 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pair(entry: zoo.ZooEntry, field: str) -> str:
+def _pair(entry: ZooEntry, field: str) -> str:
     values = [getattr(f, field) if f else None for f in (entry.paper_encoder, entry.paper_network)]
     return " / ".join("-" if v is None else f"{v:g}" for v in values)

@@ -1,31 +1,10 @@
 """Engines: the same network, computed faster (see `accelerated`)."""
 
-from fdrn_adapter.engines.accelerated import (
-    ENGINES,
-    LARGE_PX,
-    VARIABLE,
-    AcceleratedModel,
-    EngineNotInstalledError,
-    accelerate,
-    available,
-    beside,
-    names,
-    resolve,
-    runner_of,
-)
-from fdrn_adapter.engines.cuda import NAME as CUDA
+from fdrn_adapter import lazy
 
-__all__ = [
-    "CUDA",
-    "ENGINES",
-    "LARGE_PX",
-    "VARIABLE",
-    "AcceleratedModel",
-    "EngineNotInstalledError",
-    "accelerate",
-    "available",
-    "beside",
-    "names",
-    "resolve",
-    "runner_of",
-]
+__getattr__, __dir__, __all__ = lazy.face(__name__, {
+    "accelerated": ("LARGE_PX", "AcceleratedModel", "accelerate", "beside", "runner_of"),
+    "choice": (
+        "CUDA", "ENGINES", "VARIABLE", "EngineNotInstalledError", "available", "names", "resolve",
+    ),
+})

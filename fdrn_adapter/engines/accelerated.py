@@ -12,9 +12,7 @@ its weights, shared by all sessions, and dropped when the weights change or the 
 """
 
 import functools
-import importlib.util
 import logging
-import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.engines import cuda
+from fdrn_adapter.engines.choice import PACKAGES, resolve
 from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
@@ -33,77 +32,7 @@ from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
 
-# From the slowest to the fastest (README, Time); the last one is for GPUs.
-ENGINES = ("eager", "torch", "onnxruntime", "openvino", cuda.NAME)
-ON_CPU = ENGINES[:-1]
-# What each needs; `onnxruntime` and `openvino` are also the names of the extras.
-_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
-VARIABLE = "FDRN_ENGINE"
 LARGE_PX = 2 * 2**20
-
-
-class EngineNotInstalledError(ValueError):
-    """An engine's package is missing."""
-
-
-def names() -> tuple[str, ...]:
-    """All engines, from the slowest to the fastest.
-
-    "eager" is the network as it is, bit for bit; "torch" an optimised copy of it in eager torch.
-    """
-    return ENGINES
-
-
-def available() -> tuple[str, ...]:
-    """The engines that can run here, from the slowest to the fastest; the last one needs a GPU."""
-    return tuple(
-        name for name in ENGINES
-        if (name not in _PACKAGES
-            or all(importlib.util.find_spec(package) for package in ("onnx", _PACKAGES[name])))
-        and (name != cuda.NAME or cuda.unavailable() is None)
-    )
-
-
-def resolve(engine: str, model: nn.Module | None = None, device: str = "cpu") -> str:
-    """The engine that is meant: "auto" is the fastest that is installed for the model's device.
-
-    The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
-
-    Models in another dtype than float32 run in "eager", and so do models on a device for which the
-    engine is not made: "cuda" takes models on the CPU and on the GPU, the others on the CPU.
-
-    Args:
-        engine: a name, or "auto".
-        model: that is to run in it.
-        device: where the model will be, without a model.
-
-    Raises:
-        EngineNotInstalledError: its package, or for "cuda" the GPU, is missing; says what to do.
-        ValueError: no such engine.
-    """
-    parameter = next(model.parameters(), None) if model is not None else None
-    device = torch.device(device).type if parameter is None else parameter.device.type
-    if engine == "auto":
-        fastest = [name for name in available() if name in ON_CPU][-1]
-        engine = os.environ.get(VARIABLE) or (cuda.NAME if device == "cuda" else fastest)
-    if engine not in ENGINES:
-        raise ValueError(f"Unknown engine {engine!r}; allowed: auto, {', '.join(ENGINES)}.")
-    if engine in _PACKAGES and engine not in available():
-        raise EngineNotInstalledError(
-            f"engine={engine!r} needs a package that is not installed: pip install "
-            f"'fdrn_adapter[{engine}]'. Installed: {', '.join(available())}."
-        )
-    if engine == cuda.NAME and (missing := cuda.unavailable()):
-        raise EngineNotInstalledError(
-            f"engine='cuda' needs an NVIDIA GPU: {missing}. Pass engine='auto' for the fastest "
-            f"engine of this machine; it has {', '.join(available())}."
-        )
-    allowed = ("cpu", "cuda") if engine == cuda.NAME else ("cpu",)
-    if parameter is not None and (device not in allowed or parameter.dtype != torch.float32):
-        if engine != "eager":
-            logger.info("%s in %s runs in eager torch", parameter.device, parameter.dtype)
-        return "eager"
-    return engine
 
 
 def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
@@ -115,7 +44,7 @@ def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
         net: a network, in an engine or not.
         pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
     """
-    own_threads = getattr(net, "engine", None) in _PACKAGES
+    own_threads = getattr(net, "engine", None) in PACKAGES
     return one_torch_thread() if own_threads and pixels < LARGE_PX else nullcontext()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fdrn_adapter.evaluation import metrics
-from fdrn_adapter.evaluation.protocols import Settings
+from fdrn_adapter.evaluation.settings import Settings
 from fdrn_adapter.timing import speed
 
 FORMAT = "fdrn-benchmark/1"

@@ -1,5 +1,8 @@
 """An FDRN as ONNX files that need neither torch nor this package (see `files`)."""
 
-from fdrn_adapter.export.files import EXAMPLE, PRECISIONS, TOLERANCE, export
+from fdrn_adapter import lazy
 
-__all__ = ["EXAMPLE", "PRECISIONS", "TOLERANCE", "export"]
+PRECISIONS = ("fp32", "fp16", "int8")
+
+__getattr__, __dir__, __all__ = lazy.face(__name__, {"files": ("EXAMPLE", "TOLERANCE", "export")})
+__all__ += ["PRECISIONS"]

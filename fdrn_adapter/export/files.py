@@ -24,11 +24,11 @@ from torch import nn
 from fdrn_adapter import __version__, hosts
 from fdrn_adapter.engines.compilers import OPSET, to_onnx
 from fdrn_adapter.engines.graphs import projection_of
+from fdrn_adapter.export import PRECISIONS
 from fdrn_adapter.export.graphs import Decoder, Encoder, RefineStage
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("fp32", "fp16", "int8")
 TOLERANCE = 1e-3  # logits of the files in fp32, against the model
 EXAMPLE = "onnx_click.py"
 _IMAGE_SIZE = (160, 201)  # rows, columns of the image to trace with; a multiple of nothing
@@ -53,7 +53,8 @@ def export(
         RuntimeError: the files do not compute what the model does.
     """
     _check(model, precision, calibrate)
-    crop = model.info.fdrn_crop if crop is None else crop
+    if crop is None:
+        crop = model.info.fdrn_crop if model.inference is None else model.inference.crop
     if crop < 64 or crop % 32:
         raise ValueError(f"crop should be a multiple of 32, at least 64 pixels; got {crop}.")
     out = Path(out)

@@ -108,7 +108,7 @@ def clicks_on(model: nn.Module, folder: Path, crop: int) -> Iterator[dict[str, n
                 crops, points = seen[-1]
                 tensors = {
                     "crop": crops[:, :3], "prev_mask": crops[:, 3:], "points": points.float(),
-                    "roi": torch.tensor(session._predictor._roi).float(),
+                    "roi": torch.tensor(session.pipeline.state.shown).float(),
                     "image_size": torch.tensor(features.image_size).float(),
                     "input_size": torch.tensor(features.input_size).float(), **features.maps,
                 }

@@ -182,7 +182,7 @@ class Objects:
         """
         self._require_image()
         found = self._objects[self._index_of(name)]
-        return self._mask_of(found.history[found.now])
+        return found.history[found.now].mask(self.threshold)
 
     def label_map(self) -> np.ndarray:
         """All objects in one map, (H, W) int32: 0 background, N the Nth of `objects`.

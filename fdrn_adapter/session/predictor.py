@@ -1,15 +1,15 @@
-"""The stock predictor, recycling: same pipeline, but F1 runs once per image.
+"""The stock predictor, recycling: same pipeline, but F1 runs once per image. For stock scripts.
 
 The pipeline itself (zoom-in, longest-side limit, flip, click limit, previous mask, states) is the
 stock code's, through inheritance. Added here: which region of the image the crop shows, and the
-features to go with it.
+features to go with it. Sessions have a pipeline of their own, see `pipeline`.
 
 FocalClick's second stage needs nothing: `refine` cuts its focus crop out of the maps that the
 network returned for the global crop, and these were computed from the image's one encoding.
 """
 
 import functools
-import importlib
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,108 @@ from torch import Tensor, nn
 
 from fdrn_adapter import engines
 from fdrn_adapter.engines.accelerated import AcceleratedModel
+from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features.cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
-from fdrn_adapter.hosts.catalogue import is_fdrn
-from fdrn_adapter.hosts.description import HostInfo
-from fdrn_adapter.session import lean_focalclick
-from fdrn_adapter.session.lean_ritm import LeanPredictorMixin, LeanZoomMixin, lean_class
+from fdrn_adapter.session.clicked_disks import honoured
+from fdrn_adapter.session.lean_ritm import State
+from fdrn_adapter.session.regions import EVERYWHERE, Roi, whole_roi
+from fdrn_adapter.session.steps import SessionClick
+
+
+class RecycledImage:
+    """The features of one image after the other, under whatever crop of it.
+
+    Args:
+        net: FDRN model, in an engine or as it is.
+        mirrors: whether crops come with their mirror images.
+        cache: where features are looked for first; None for one shared by all of the model.
+    """
+
+    def __init__(self, net: Any, mirrors: bool, cache: FeatureCache | None = None):
+        self.net, self.mirrors = net, mirrors
+        model = net.model if isinstance(net, AcceleratedModel) else net
+        self.cache = cache_of(model) if cache is None else cache
+        self.place = recycle  # how features are placed under crops
+        self._image: Tensor | None = None
+        self._content = ""
+        self._given: ImageFeatures | None = None
+
+    def take(self, tensor: Tensor, image: np.ndarray, given: ImageFeatures | None = None) -> None:
+        """Go on to an image and encode it unless it is known; on an error all stays as it was.
+
+        The same content again, also from another predictor of the model, keeps its features: the
+        stock demo sets the image anew for every object.
+
+        Args:
+            tensor: (1, 3, H, W), the image for the network.
+            image: (H, W, 3), the same for the eye.
+            given: features of this image, encoded before.
+        """
+        before = (self._image, self._content, self._given)
+        content = content_key(np.asarray(image))
+        if content != self._content or given is not None:
+            self._content, self._given = content, given
+        self._image = tensor
+        try:
+            self.features()
+        except BaseException:
+            self._image, self._content, self._given = before
+            raise
+
+    def features(self) -> ImageFeatures:
+        """Of the current image; with mirrors a batch of two, the image and its mirror.
+
+        Raises:
+            RuntimeError: no image was set.
+        """
+        if self._image is None:
+            raise RuntimeError("No image yet: call set_input_image(image) first.")
+        if self._given is not None:
+            return self._given
+        return encode_cached(self.net, self._image, self._content, self.mirrors, self.cache)
+
+    def check(self, features: ImageFeatures, size: tuple[int, int]) -> None:
+        """Refuse features that are not of this model and of an image of `size` (rows, columns).
+
+        Raises:
+            FeatureMismatchError: with what they are of.
+        """
+        anywhere = getattr(self.net, "engine", "eager") == engines.CUDA
+        self.net.check_features(features, anywhere=anywhere)
+        wanted = 1 + self.mirrors  # the image, and its mirror
+        if tuple(features.image_size) != tuple(size) or features.batch != wanted:
+            raise FeatureMismatchError(
+                f"These features are of {features.batch} image(s) of {features.image_size[0]} x "
+                f"{features.image_size[1]} pixels (rows x columns), the image has {size[0]} x "
+                f"{size[1]} and this session needs {wanted} encoding(s). Take them from "
+                "get_features() of a session with the same image and the same `flip`."
+            )
+
+    def use(self, features: ImageFeatures) -> None:
+        """Go on with features that were encoded elsewhere."""
+        self._given = features
+
+    def under(self, roi: Roi) -> AbstractContextManager:
+        """Lets the network use the features for a crop of this part of the image."""
+        rmin, rmax, cmin, cmax = roi
+        features, rois = self.features(), [roi]
+        if self.mirrors:
+            last = self._image.shape[3] - 1
+            rois.append((rmin, rmax, last - cmax, last - cmin))
+        if self._given is not None:
+            return self.net.recycling(features, rois)
+        # Found by the weights they were made with: nothing to check.
+        return self.net._using(self.place(features, rois))
+
+
+def mirrors(predictor: Any) -> bool:
+    """Whether a stock predictor shows the network each crop with its mirror image.
+
+    `with_flip` alone does not tell: FocalClick's BaselinePredictor sets it and never flips.
+    """
+    return any(type(t).__name__ == "AddHorizontalFlip" for t in predictor.transforms)
 
 
 class RecyclingMixin:
@@ -35,51 +130,43 @@ class RecyclingMixin:
         **kwargs: Any,
     ):
         super().__init__(model, device, *args, **kwargs)
-        self._cache = feature_cache
-        self._content: str | None = None
-        self._given: ImageFeatures | None = None
-        self._roi: tuple[int, int, int, int] | None = None
-        # `with_flip` alone does not tell: FocalClick's BaselinePredictor sets it and never flips.
-        self.mirrors = any(type(t).__name__ == "AddHorizontalFlip" for t in self.transforms)
+        self.recycled = RecycledImage(self.net, mirrors(self), feature_cache)
+        self.shown: Roi | None = None
 
     def set_input_image(self, image: np.ndarray, features: ImageFeatures | None = None) -> None:
         """Take an image (H, W, 3), as the stock predictor does, and encode it unless it is known.
-
-        The same content again, also from another predictor of the model, keeps its features: the
-        stock demo sets the image anew for every object.
 
         Args:
             image: as in the stock code.
             features: of this image, encoded before.
         """
         super().set_input_image(image)
-        content = content_key(np.asarray(image))
-        if content != self._content or features is not None:
-            self._content, self._given = content, features
-        self.image_features()
+        self.recycled.take(self.original_image, image, features)
 
-    def image_features(self) -> ImageFeatures:
-        """Features of the current image; with flip a batch of two, the image and its mirror.
-
-        Raises:
-            RuntimeError: no image was set.
-        """
-        if self.original_image is None:
-            raise RuntimeError("No image yet: call set_input_image(image) first.")
-        if self._given is not None:
-            return self._given
-        net = self.net.model if isinstance(self.net, AcceleratedModel) else self.net
-        cache = self._cache if self._cache is not None else cache_of(net)
-        return encode_cached(self.net, self.original_image, self._content, self.mirrors, cache)
-
-    def use_features(self, features: ImageFeatures) -> None:
-        """Use features that were encoded elsewhere for the current image, as `image_features`."""
-        self._given = features
+    def get_prediction(self, clicker: Any, *args: Any, **kwargs: Any) -> np.ndarray:
+        """The stock prediction, as the network was trained to be used (`model.inference`)."""
+        use = getattr(self.net, "inference", None)
+        if use is None:
+            return super().get_prediction(clicker, *args, **kwargs)
+        clicks = clicker.get_clicks()
+        first = len(clicks) == 1 and not self.prev_prediction.any() and not any(args)
+        found = super().get_prediction(clicker, *args, **kwargs)
+        if first and use.first_twice and self.zoom_in is not None and (
+            found > self.zoom_in.prob_thresh
+        ).any():
+            self.prev_prediction = torch.zeros_like(self.prev_prediction)
+            found = super().get_prediction(clicker, *args, **kwargs)
+        if use.honour_clicks:
+            places = [
+                SessionClick(int(c.coords[1]), int(c.coords[0]), c.is_positive) for c in clicks
+            ]
+            state = State(found, self.prev_prediction, EVERYWHERE, shown=self.shown)
+            honoured(state, places, use.crop)
+        return found
 
     def apply_transforms(self, image_nd: Tensor, clicks_lists: list) -> tuple:
         """The stock loop; remembers which region of the image the zoom-in cut out."""
-        rows, cols = image_nd.shape[2:]
-        self._roi = (0, rows - 1, 0, cols - 1)
+        self.shown = whole_roi(tuple(image_nd.shape[2:]))
         is_image_changed = False
         for transform in self.transforms:
             before = image_nd
@@ -87,23 +174,12 @@ class RecyclingMixin:
             is_image_changed |= transform.image_changed
             # The zoom-in passes the image through untouched until it has something to zoom to.
             # Other transforms resize or mirror the whole crop and move no border.
-            zoomed = getattr(transform, "zoomed", image_nd is not before)
-            if transform is self.zoom_in and zoomed:
-                self._roi = tuple(int(v) for v in transform._object_roi)
+            if transform is self.zoom_in and image_nd is not before:
+                self.shown = tuple(int(v) for v in transform._object_roi)
         return image_nd, clicks_lists, is_image_changed
 
     def _get_prediction(self, image_nd: Tensor, clicks_lists: list, is_image_changed: bool):
-        rmin, rmax, cmin, cmax = self._roi
-        rois = [self._roi]
-        if self.mirrors:
-            last = self.original_image.shape[3] - 1
-            rois.append((rmin, rmax, last - cmax, last - cmin))
-        features = self.image_features()
-        if self._given is None:  # found by the weights they were made with: nothing to check
-            using = self.net._using(recycle(features, rois))
-        else:
-            using = self.net.recycling(features, rois)
-        with using:
+        with self.recycled.under(self.shown):
             return super()._get_prediction(image_nd, clicks_lists, is_image_changed)
 
 
@@ -140,51 +216,3 @@ def recycling_predictor_for(
             model.
     """
     return recycling_class(base)(engines.accelerate(net, engine), device, **kwargs)
-
-
-def stock_predictor(
-    model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
-    feature_cache: FeatureCache | None = None, engine: str = "eager",
-) -> Any:
-    """A stock predictor for any supported network, recycling where the network is an FDRN.
-
-    Args:
-        model: FDRN model or stock network.
-        info: description of the (host) network.
-        device: where the model is.
-        crop: side in pixels of a fixed crop, zoomed in from the first click; None for the stock
-            default (RITM: longest side 400, from the second click on; FocalClick: 256).
-        flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
-            does so for the global crop and refines the image's own side alone.
-        feature_cache, engine: see `recycling_predictor_for`. Beside engine "cuda" image and mask
-            stay on the CPU, where the zoom-in looks at them; what it cuts out goes to the GPU.
-    """
-    if engine == engines.CUDA:
-        device = "cpu"
-    stock_zoom = importlib.import_module(f"{info.package}.inference.transforms").ZoomIn
-    name = "focalclick.FocalPredictor" if info.refines else "base.BasePredictor"
-    module, _, class_name = f"{info.package}.inference.predictors.{name}".rpartition(".")
-    base, zoom_class = _lean(getattr(importlib.import_module(module), class_name), stock_zoom, info)
-    zoom_in = zoom_class(
-        **({} if crop is None else {"skip_clicks": -1, "target_size": (crop, crop)})
-    )
-    options: dict[str, Any] = {"zoom_in": zoom_in, "with_flip": flip}
-    if info.refines:
-        options["infer_size"] = info.fdrn_crop if crop is None else crop
-    if is_fdrn(model):
-        return recycling_predictor_for(
-            base, model, device, engine, feature_cache=feature_cache, **options
-        )
-    return base(engines.accelerate(model, engine), torch.device(device), **options)
-
-
-def _lean(base: type, zoom_in: type, info: HostInfo) -> tuple[type, type]:
-    """Lean subclasses of a stock predictor and its zoom-in, where theirs are known."""
-    if not info.refines:
-        return lean_class(base, LeanPredictorMixin), lean_class(zoom_in, LeanZoomMixin)
-    if not lean_focalclick.fits(base):
-        return base, zoom_in
-    return (
-        lean_class(base, lean_focalclick.LeanFocalMixin),
-        lean_class(zoom_in, lean_focalclick.LeanFocalZoomMixin),
-    )

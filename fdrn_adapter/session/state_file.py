@@ -39,7 +39,7 @@ class StateFile:
             clicks = [[c.x, c.y, c.positive] for c in now.clicks]
             masked = first.prob is not None and o.box is None
             objects.append({"name": o.name, "clicks": clicks, "box": o.box, "masked": masked})
-            arrays[f"mask_{number}"] = np.packbits(self._mask_of(now))
+            arrays[f"mask_{number}"] = np.packbits(now.mask(self.threshold))
             if masked:
                 arrays[f"start_{number}"] = first.prob
         state = {

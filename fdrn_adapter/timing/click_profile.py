@@ -1,14 +1,16 @@
-"""Where the time of a click goes, and what it grows with."""
+"""Where the time of a click goes."""
 
-import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import nn
 
+from fdrn_adapter.features.recycling import recycle
 from fdrn_adapter.hosts.catalogue import family_of, host_of
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing.scene import ellipse
@@ -17,15 +19,38 @@ from fdrn_adapter.timing.speed import wait_for_gpu
 REPEATS = 9
 IMAGE = (321, 481)  # rows, columns
 CLICKS = ((0.5, 0.5, True), (0.42, 0.55, True), (0.1, 0.1, False), (0.55, 0.45, True))
-
-Part = tuple[str, float, float]  # name, ms, share of the click
 ROIS = {True: "new roi", False: "same roi"}  # at every click, or kept
+
+Part = tuple[str, float, float]  # label, ms, share of the click
+
+ALIGNING = "roi align and affinity"
+# What is timed -> its label, in the order of the table; indented what lies within another.
+ROWS = {
+    "click": "click, in all",
+    "preprocess": "preprocess (zoom-in, flip)",
+    "network": "network, as the predictor calls it",
+    "bare network": "  bare network",
+    ALIGNING: "    roi align and affinity",
+    "click maps": "    click maps",
+    "click encoder": "    click encoder",
+    "stem and layer 1": "    stem and layer 1",
+    "stage 2": "    stage 2",
+    "stage 3": "    stage 3",
+    "SFI": "      SFI (in stage 3)",
+    "TFI": "      TFI",
+    "stage 4": "    stage 4",
+    "head": "    head",
+    "refine": "    refine",
+    "focus crop": "focus crop (where to refine)",
+    "postprocess": "postprocess (paste)",
+    "surroundings": "what the session adds",
+}
 
 
 def profile(
     model: nn.Module, crop: int | None = None, engine: str = "eager", new_roi: bool = False
 ) -> list[Part]:
-    """Parts of a click of a session: (name, median ms, share of the whole click).
+    """Parts of a click of a session: (label, median ms, share of the whole click).
 
     In "eager" the network's parts are timed by hooks. Engines fuse layers across parts, so there
     the network is one row; what surrounds it is timed in the same way. Parts that lie within
@@ -42,111 +67,120 @@ def profile(
             weights keep the roi. Needs a network with previous mask.
     """
     session = InteractiveSession(model, engine=engine, crop=crop)
-    generator = np.random.default_rng(0)
-    image = generator.integers(0, 256, (*IMAGE, 3), np.uint8)
-    session.set_image(image)
-    rounds: list[dict[str, float]] = []
-    with _timers(session) as times:
-        for turn in range(-2, REPEATS):
-            session.reset_object()
-            for i, (y, x, positive) in enumerate(CLICKS):
-                if new_roi:
-                    session.set_mask(ellipse(IMAGE, 0.02 * i + 0.005 * (turn % 3)))
-                times.clear()
-                start = time.perf_counter()
+    session.set_image(np.random.default_rng(0).integers(0, 256, (*IMAGE, 3), np.uint8))
+    clock = Clock()
+    with ExitStack() as stack:
+        stack.enter_context(watched(session, clock))
+        if session.engine == "eager":
+            stack.enter_context(hooked(parts_of(model), clock))
+        clicks = list(_clicked(session, clock, new_roi))
+    median = {
+        name: 1000 * float(np.median([times.get(name, 0.0) for times in clicks]))
+        for name in ROWS if any(name in times for times in clicks)
+    }
+    median["surroundings"] = median["click"] - median["bare network"]
+    return [(ROWS[name], ms, ms / median["click"]) for name, ms in median.items()]
+
+
+def _clicked(
+    session: InteractiveSession, clock: "Clock", new_roi: bool
+) -> Iterator[dict[str, float]]:
+    """Seconds by part, of one click after the other; two rounds to warm up come before."""
+    for turn in range(-2, REPEATS):
+        session.reset_object()
+        for i, (y, x, positive) in enumerate(CLICKS):
+            if new_roi:
+                session.set_mask(ellipse(IMAGE, 0.02 * i + 0.005 * (turn % 3)))
+            clock.times.clear()
+            with clock("click"):
                 session.add_click(int(x * IMAGE[1]), int(y * IMAGE[0]), positive)
-                times["click"] = time.perf_counter() - start
-                if turn >= 0:
-                    rounds.append(dict(times))
-    names = sorted({name for r in rounds for name in r}, key=_ORDER.index)
-    median = {n: 1000 * float(np.median([r.get(n, 0.0) for r in rounds])) for n in names}
-    surroundings = median["click"] - median["bare network"]
-    rows = [(_LABEL.get(n, n), median[n], median[n] / median["click"]) for n in names]
-    rows.append((_SURROUNDINGS, surroundings, surroundings / median["click"]))
-    return rows
+            if turn >= 0:
+                yield dict(clock.times)
 
 
-_SURROUNDINGS = "what the session adds"
+class Clock:
+    """Adds up seconds by name; `with clock(name):` around what is to be timed."""
 
+    def __init__(self) -> None:
+        self.times: dict[str, float] = defaultdict(float)
 
-_ORDER = [
-    "click", "preprocess", "network", "bare network", "roi align and affinity", "click maps",
-    "click encoder", "stem and layer 1", "stage 2", "stage 3", "SFI", "TFI", "stage 4", "head",
-    "refine", "postprocess",
-]
-_LABEL = {
-    name: f"    {name}" for name in _ORDER[4:14]
-} | {"SFI": "      SFI (in stage 3)", "TFI": "      TFI", "click": "click, in all",
-     "network": "network, as the predictor calls it", "bare network": "  bare network",
-     "preprocess": "preprocess (zoom-in, flip)", "postprocess": "postprocess (paste)"}
-_PRINTED = [*(_LABEL.get(name, name) for name in _ORDER), _SURROUNDINGS]
-
-
-@contextlib.contextmanager
-def _timers(session: InteractiveSession) -> Iterator[dict[str, float]]:
-    """Time what a click calls, while the context lasts."""
-    times: dict[str, float] = defaultdict(float)
-    predictor, undo = session._predictor, []
-
-    def around(owner: Any, name: str, label: str) -> None:
-        original = getattr(owner, name)
-
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            wait_for_gpu()
-            start = time.perf_counter()
-            try:
-                return original(*args, **kwargs)
-            finally:
-                wait_for_gpu()
-                times[label] += time.perf_counter() - start
-
-        owner.__dict__[name] = timed  # past nn.Module, which would refuse or register it
-        undo.append(lambda: owner.__dict__.pop(name))
-
-    around(predictor, "apply_transforms", "preprocess")
-    around(predictor, "_get_prediction", "network")
-    if hasattr(predictor, "_get_refine"):
-        around(predictor, "_get_refine", "refine")
-    for transform in predictor.transforms:
-        around(transform, "inv_transform", "postprocess")
-    if session.engine == "eager":
-        around(session.model, "forward", "bare network")
-        if hasattr(session.model, "refine"):
-            around(session.model, "refine", "bare network")
-        for label, module in _parts(session.model).items():
-            for part in module:
-                around(part, "forward", label)
-    else:
-        around(predictor.net, "_click", "bare network")
-        around(predictor.net, "refine", "bare network")
-    from fdrn_adapter.features.recycling import Recycling
-
-    methods = {name: getattr(Recycling, name) for name in ("low", "affinity")}
-    for name, method in methods.items():
-        setattr(Recycling, name, _timed_method(method, times))
-    try:
-        yield times
-    finally:
-        for restore in undo:
-            restore()
-        for name, method in methods.items():
-            setattr(Recycling, name, method)
-
-
-def _timed_method(method: Callable, times: dict[str, float]) -> Callable:
-    def timed(self: Any, *args: Any) -> Any:
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
         wait_for_gpu()
         start = time.perf_counter()
         try:
-            return method(self, *args)
+            yield
         finally:
             wait_for_gpu()
-            times["roi align and affinity"] += time.perf_counter() - start
-
-    return timed
+            self.times[name] += time.perf_counter() - start
 
 
-def _parts(model: nn.Module) -> dict[str, list[nn.Module]]:
+@contextmanager
+def watched(session: InteractiveSession, clock: Clock) -> Iterator[None]:
+    """Time the steps of a session's clicks, and the alignment of recycled features."""
+    pipeline, recycled = session.pipeline, session.pipeline.recycled
+    timed: WeakKeyDictionary[Any, TimedRecycling] = WeakKeyDictionary()
+
+    def place(*args: Any) -> TimedRecycling:
+        recycling = recycle(*args)  # the same object as before where the roi stays
+        return timed.setdefault(recycling, TimedRecycling(recycling, clock))
+
+    unwatched = pipeline.watch
+    pipeline.watch = clock
+    if recycled is not None:
+        recycled.place = place
+    try:
+        yield
+    finally:
+        pipeline.watch = unwatched
+        if recycled is not None:
+            recycled.place = recycle
+
+
+class TimedRecycling:
+    """A `Recycling` whose alignments are timed."""
+
+    def __init__(self, recycling: Any, clock: Clock):
+        self._recycling, self._clock = recycling, clock
+
+    def low(self, *args: Any, **kwargs: Any) -> Any:
+        with self._clock(ALIGNING):
+            return self._recycling.low(*args, **kwargs)
+
+    def affinity(self, *args: Any, **kwargs: Any) -> Any:
+        with self._clock(ALIGNING):
+            return self._recycling.affinity(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recycling, name)
+
+
+@contextmanager
+def hooked(parts: dict[str, list[nn.Module]], clock: Clock) -> Iterator[None]:
+    """Time the calls of modules, by the part that they belong to."""
+    hooks = []
+    for name, modules in parts.items():
+        for module in modules:
+            starts: list[float] = []  # of calls that have not returned
+
+            def before(*_: Any, starts: list = starts) -> None:
+                wait_for_gpu()
+                starts.append(time.perf_counter())
+
+            def after(*_: Any, name: str = name, starts: list = starts) -> None:
+                wait_for_gpu()
+                clock.times[name] += time.perf_counter() - starts.pop()
+
+            hooks.append(module.register_forward_pre_hook(before))
+            hooks.append(module.register_forward_hook(after, always_call=True))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def parts_of(model: nn.Module) -> dict[str, list[nn.Module]]:
     """Modules of F2 (or a stock network) by part."""
     host, info = host_of(model)
     parts = {

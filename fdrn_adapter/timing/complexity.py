@@ -215,19 +215,3 @@ def _left_out(counted: Count) -> str:
         + (f" ({', '.join(sorted(what['ops']))})" if kind == "other" else "")
         for kind, what in by_size
     )
-
-
-def chosen(models: str | None) -> list[str]:
-    """The zoo names in a comma-separated list, all of them for None.
-
-    Raises:
-        ValueError: a name that the zoo does not have, or none at all.
-    """
-    if models is None:
-        return zoo.paper_names()
-    names = [name.strip() for name in models.split(",") if name.strip()]
-    if not names:
-        raise ValueError(f"--models is empty; allowed: {', '.join(zoo.names())}.")
-    return [zoo.info(name).name for name in dict.fromkeys(names)]
-
-

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-REPEATS = 9  # rounds by default: a median of fewer says little
+from fdrn_adapter.timing import REPEATS
+
 WARMUP = 2
 # Between candidates: the threads of one's runtime (OpenMP's, ONNX Runtime's) wait for more work
 # actively for some milliseconds, on the cores of the next one.
@@ -141,6 +142,26 @@ def wait_for_gpu() -> None:
     """Return when the GPU has done what it was given; at once where none is in use."""
     if gpu_in_use():
         torch.cuda.synchronize()
+
+
+def checked_device(name: str) -> str:
+    """A device of torch that is there.
+
+    Raises:
+        ValueError: no such device, or none here.
+    """
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"--device {name}: {error}") from None
+    if kind not in ("cpu", "cuda"):
+        raise ValueError(f"--device is cpu, cuda or cuda:N, got {name!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--device {name}: torch {torch.__version__} sees no CUDA GPU here. Leave it out, or "
+            "pass cpu."
+        )
+    return name
 
 
 def total_ms(encode_ms: float, click_ms: float, clicks: int) -> float:

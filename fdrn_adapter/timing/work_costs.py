@@ -1,6 +1,5 @@
 """Cost over work: clicks, objects and pixels (`fdrn profile --costs`)."""
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.optional import require_matplotlib
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.timing import speed
-from fdrn_adapter.zoo.named import announced
 
 MEGAPIXELS = (0.15, 0.5, 1.0, 2.0, 4.0, 8.0, 12.0)
 NUM_CLICKS = (1, 5, 20, 100)
@@ -25,30 +23,6 @@ NUM_OBJECTS = (1, 2, 5, 10)
 CLICKS_PER_OBJECT = 5
 REPEATS = 9
 OBJECT_PX = 240  # side of what is clicked on, whatever the image's size
-
-
-def main_costs(models: list[str], args: argparse.Namespace) -> int:
-    """Measure, print and draw; `args` as for `fdrn profile --costs`."""
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {}
-    with speed.threads(args.threads):
-        for name in models:
-            named = announced(name, args.codebase)
-            results[name] = costs(named.model, named.crop, args.engine)
-            print(f"\n{name} in {results[name]['engine']}; {speed.Machine.here()}")
-            for row in results[name]["pixels"]:
-                print("  {megapixels:5.2f} megapixels  encode {encode_ms:7.1f} ms, without cap "
-                      "{uncapped_encode_ms:8.1f} ms  click {click_ms:6.1f} ms  (object of the "
-                      "image's size: {large_click_ms:6.1f} ms)".format(**row))
-            print("  " + _line(results[name]["pixels"]))
-            for key in ("clicks", "objects"):
-                for row in results[name][key]:
-                    print(f"  {row['number']:4d} {key:8s} {row['total_ms']:9.1f} ms in all")
-    (out / "costs.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    _draw(out / "costs.png", results)
-    print(f"\nWritten: {out / 'costs.json'}, {out / 'costs.png'}")
-    return 0
 
 
 def costs(model: nn.Module, crop: int | None = None, engine: str = "auto") -> dict[str, Any]:
@@ -174,6 +148,30 @@ def _total(session: InteractiveSession, image: np.ndarray, objects: int, clicks:
                 session.add_click(int(x), int(y), positive=i % 3 != 2)
 
     return _median(run)
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """What `costs` found, as text."""
+    found = [
+        "  {megapixels:5.2f} megapixels  encode {encode_ms:7.1f} ms, without cap "
+        "{uncapped_encode_ms:8.1f} ms  click {click_ms:6.1f} ms  (object of the "
+        "image's size: {large_click_ms:6.1f} ms)".format(**row) for row in result["pixels"]
+    ]
+    found.append("  " + _line(result["pixels"]))
+    for key in ("clicks", "objects"):
+        found += [
+            f"  {row['number']:4d} {key:8s} {row['total_ms']:9.1f} ms in all"
+            for row in result[key]
+        ]
+    return found
+
+
+def write(results: dict[str, Any], out: Path) -> list[Path]:
+    """Write costs.json and costs.png of models' `costs`."""
+    written = [out / "costs.json", out / "costs.png"]
+    written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    _draw(written[1], results)
+    return written
 
 
 def _draw(path: Path, results: dict[str, Any]) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from fdrn_adapter import codebase as code_bases
 from fdrn_adapter import hosts
+from fdrn_adapter.model import checkpoint
+from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.weight_files import read_weights
 from fdrn_adapter.zoo import entries
 from fdrn_adapter.zoo.entries import ZooEntry, info
@@ -52,8 +55,6 @@ def build(
         ValueError: unknown name, or an `init` that does not exist.
         NoCodeBaseError: nothing to build it from; the message names both remedies.
     """
-    from fdrn_adapter.model.wrapping import wrap
-
     entry = info(name)
     package = find_package(entry, codebase)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -94,8 +95,6 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
         NoCodeBaseError: there is none, or it is of another kind than the entry needs.
         ValueError: `codebase` holds no code base.
     """
-    from fdrn_adapter import codebase as code_bases
-
     if codebase is not None:
         if not serves(codebase, entry):
             raise NoCodeBaseError(
@@ -106,8 +105,8 @@ def find_package(entry: ZooEntry, codebase: str | os.PathLike | None = None) -> 
     root = _importable_root(code_bases.PACKAGE)
     if root is not None and _serves(code_bases.kind_of(root), entry):
         return code_bases.activate(root).package
-    if entry.code_base == "ritm" and _importable_root("ritm_annotation") is not None:
-        return code_bases.activate("ritm_annotation").package
+    if entry.code_base == "ritm" and _importable_root(code_bases.RITM_ANNOTATION) is not None:
+        return code_bases.activate(code_bases.RITM_ANNOTATION).package
     raise NoCodeBaseError(_no_code_base(entry))
 
 
@@ -126,16 +125,14 @@ def codebase_for(name: str, codebase: str | os.PathLike | None) -> str | os.Path
 
 
 def _kind_of(codebase: str | os.PathLike) -> str:
-    from fdrn_adapter import codebase as code_bases
-
-    if os.fspath(codebase) == "ritm_annotation":
-        return "ritm_annotation"
+    if os.fspath(codebase) == code_bases.RITM_ANNOTATION:
+        return code_bases.RITM_ANNOTATION
     return code_bases.kind_of(code_bases.locate(codebase))
 
 
 def _serves(kind: str, entry: ZooEntry) -> bool:
     """Whether a code base of that kind has the entry's networks; forks get the benefit of doubt."""
-    if kind == "ritm_annotation":
+    if kind == code_bases.RITM_ANNOTATION:
         return entry.code_base == "ritm"
     return kind in (_kind(entry), "isegm fork")
 
@@ -176,8 +173,6 @@ def load(name: str) -> nn.Module:
         ValueError: unknown name.
         CheckpointError: the file cannot be read, or the stock classes cannot be imported.
     """
-    from fdrn_adapter.model import checkpoint
-
     entry = info(name)
     if entry.weights is None:
         raise WeightsNotAvailableError(

@@ -132,3 +132,17 @@ def _read(path: Path) -> ZooEntry:
         inference=data.get("inference", {}),
         order=data["order"],
     )
+
+
+def chosen(models: str | None) -> list[str]:
+    """The zoo names in a comma-separated list, all of them for None.
+
+    Raises:
+        ValueError: a name that the zoo does not have, or none at all.
+    """
+    if models is None:
+        return paper_names()
+    given = [name.strip() for name in models.split(",") if name.strip()]
+    if not given:
+        raise ValueError(f"--models is empty; allowed: {', '.join(names())}.")
+    return [info(name).name for name in dict.fromkeys(given)]

@@ -67,4 +67,5 @@ def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwo
 
 
 def _installed() -> str | None:
-    return "ritm_annotation" if importlib.util.find_spec("ritm_annotation") else None
+    name = codebase.RITM_ANNOTATION
+    return name if importlib.util.find_spec(name) else None

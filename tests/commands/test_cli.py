@@ -22,6 +22,19 @@ def test_nothing_heavy_is_imported_for_help():
     assert done.stdout.strip() == "[]"
 
 
+def test_help_of_no_command_waits_for_torch():
+    code = """
+import contextlib, io, sys
+from fdrn_adapter import cli
+for command in cli.COMMANDS:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+        cli.main([command, "--help"])
+    print(command, len(out.getvalue()) > 100, {"torch", "cv2", "matplotlib"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:-1] == [f"{name} True set()" for name in cli.COMMANDS]
+
+
 def test_python_m_is_the_command():
     command = [sys.executable, "-m", "fdrn_adapter", "zoo"]
     done = subprocess.run(command, capture_output=True, text=True)

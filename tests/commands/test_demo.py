@@ -10,9 +10,8 @@ import torch
 import yaml
 
 from fdrn_adapter import cli, zoo
-from fdrn_adapter.commands import demo, demo_report
 from fdrn_adapter.features import roi as roi_module
-from fdrn_adapter.timing import complexity, speed, subjects
+from fdrn_adapter.timing import complexity, demo, demo_report, speed, subjects
 from fdrn_adapter.zoo import entries
 
 SMALL = {"RITM-hrnet18": 96, "RITM-hrnet32": 96, "H2-hrnet18s": 64}

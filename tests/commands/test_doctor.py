@@ -8,6 +8,7 @@ import json
 import pytest
 from support.codebase_fixtures import checkout, forked, hash_tree, write_files
 
+from fdrn_adapter import checkup
 from fdrn_adapter.commands import doctor
 
 
@@ -65,5 +66,5 @@ def test_real_checkout_can_run_and_stays_as_it_is(variable, tmp_path):
 
 
 def test_missing_library_is_named(monkeypatch):
-    monkeypatch.setitem(doctor.REQUIRED, "fdrn_no_such_library", "no-such-library")
-    assert doctor.missing_libraries("RITM") == ["no-such-library"]
+    monkeypatch.setitem(checkup.REQUIRED, "fdrn_no_such_library", "no-such-library")
+    assert checkup.missing_libraries("RITM") == ["no-such-library"]

@@ -6,7 +6,7 @@ from support.networks import build_host
 
 import fdrn_adapter
 from fdrn_adapter import cli, zoo
-from fdrn_adapter.commands import gallery
+from fdrn_adapter.timing import gallery
 
 pytest.importorskip("skimage")
 

@@ -10,8 +10,7 @@ from support.stock import taught_host
 
 import fdrn_adapter
 from fdrn_adapter import cli, zoo
-from fdrn_adapter.commands import benchmark
-from fdrn_adapter.evaluation import protocols, results, runner, speed_runs
+from fdrn_adapter.evaluation import benchmark, plan, protocols, results, runner, speed_runs
 from fdrn_adapter.evaluation.methods import catalogue
 from fdrn_adapter.evaluation.methods.catalogue import parse_models
 
@@ -222,9 +221,9 @@ def test_speed_needs_no_data(given, monkeypatch):
 
 
 def test_pictures_get_samples_and_replays(given, tmp_path):
-    args = arguments(**given)
-    found, _, data, models = benchmark.run(args, parse_models(args.models))
-    load_sample, replay = benchmark.callables(data, models)
+    outcome = benchmark.run(plan.plan_of(arguments(**given)))
+    found = outcome.found
+    load_sample, replay = benchmark.callables(outcome.plan.data, outcome.models)
     sample = found["runs"][1]["samples"][1]
     image, mask = load_sample("GrabCut", sample["id"])
     prob = replay("ours", image, sample["clicks"])
@@ -307,11 +306,11 @@ def test_other_refusals(capsys, files, tmp_path):
 
 
 def test_stock_pipeline_is_flip_and_cvpr():
-    options = benchmark.options_of(arguments(models="x", stock_pipeline=True))
+    options = plan.options_of(arguments(models="x", stock_pipeline=True))
     assert (options.flip, options.eval_mode) == (True, "cvpr")
     given = arguments(models="x", stock_pipeline=True, eval_mode="fixed288")
-    assert benchmark.options_of(given).eval_mode == "fixed288"
-    default = benchmark.options_of(arguments(models="x"))
+    assert plan.options_of(given).eval_mode == "fixed288"
+    default = plan.options_of(arguments(models="x"))
     assert (default.flip, default.eval_mode) == (False, "default")
 
 
@@ -320,7 +319,7 @@ def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
 
     def crop(net, *args):
         made = catalogue.NetworkSegmenter("x", net, "eager", *args)
-        zoom_in = made._session._predictor.zoom_in
+        zoom_in = made._session.pipeline.predictor.zoom_in
         return zoom_in.target_size, zoom_in.skip_clicks
 
     assert crop(model, "default", False, 96) == ((96, 96), -1)
@@ -358,6 +357,6 @@ def test_profile_gets_the_networks(monkeypatch):
     from fdrn_adapter.commands import profile
 
     seen = []
-    monkeypatch.setattr(profile, "main_profile", lambda names, args: seen.append(names) or 0)
+    monkeypatch.setattr(profile, "print_profiles", lambda names, args: seen.append(names) or 0)
     assert cli.main(["benchmark", "--models", "mine=H2-hrnet18s,RITM-hrnet18", "--profile"]) == 0
     assert seen == [["H2-hrnet18s", "RITM-hrnet18"]]

@@ -12,7 +12,8 @@ from fdrn_adapter.evaluation.clicks import FALSE
 from fdrn_adapter.evaluation.datasets.layout import trimap
 from fdrn_adapter.evaluation.datasets.sample import as_sample, joined
 from fdrn_adapter.evaluation.methods.segmenter import BrsSegmenter, NetworkSegmenter
-from fdrn_adapter.evaluation.protocols import Settings, parse_protocols, run_sample
+from fdrn_adapter.evaluation.protocols import run_sample
+from fdrn_adapter.evaluation.settings import Settings, parse_protocols
 
 
 @pytest.fixture(scope="module")

@@ -116,12 +116,12 @@ def test_session_aligns_again_only_when_the_roi_moves(counted):
     model = fdrn_adapter.wrap(taught_host(), encoder="hrnet18s")
     counts = counted(model)
     session = fdrn_adapter.InteractiveSession(model, crop=96)
-    session._predictor.zoom_in.min_crop_size = 30
+    session.pipeline.predictor.zoom_in.min_crop_size = 30
     session.set_image(picture())
     rois = []
     for x, y in ((96, 72), (100, 80), (90, 65), (97, 73)):
         session.add_click(x, y)
-        rois.append(session._predictor._roi)
+        rois.append(session.pipeline.state.shown)
     assert len(set(rois)) == 2 and counts["affinity"] == 2 and counts["align"] == 6
 
 

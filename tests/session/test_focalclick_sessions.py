@@ -140,8 +140,8 @@ def test_mirrored_predictions_take_mirrored_features():
 def test_the_default_crop_is_focalclicks():
     host = taught("b0")
     model = fdrn_adapter.wrap(host)
-    assert fdrn_adapter.InteractiveSession(model)._predictor.crop_l == 256
-    assert fdrn_adapter.InteractiveSession(host)._predictor.crop_l == 256
+    assert fdrn_adapter.InteractiveSession(model).pipeline.predictor.crop_l == 256
+    assert fdrn_adapter.InteractiveSession(host).pipeline.predictor.crop_l == 256
 
 
 def test_baseline_predictor_recycles_too():

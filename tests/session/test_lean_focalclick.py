@@ -3,13 +3,22 @@
 import numpy as np
 import pytest
 import torch
-from support.focalclick import clickseg, focal_predictor_class, run_clicks, taught, zoom_in
+from support.focalclick import (
+    clickseg,
+    focal_predictor_class,
+    run_clicks,
+    run_pipeline,
+    taught,
+    zoom_in,
+)
 from support.stock import CLICKS, picture
 
 import fdrn_adapter
 from fdrn_adapter.session import lean_focalclick
-from fdrn_adapter.session.lean_focalclick import Part, focus_crop, union
-from fdrn_adapter.session.predictor import recycling_predictor_for, stock_predictor
+from fdrn_adapter.session.focus_crop import Part, focus_crop
+from fdrn_adapter.session.pipeline import Pipeline
+from fdrn_adapter.session.predictor import recycling_predictor_for
+from fdrn_adapter.session.regions import union
 
 # More than ten, from when on only the focus crop changes; one far from the object.
 MANY = [*CLICKS, (70, 60, True), (90, 120, False), (5, 235, False), (60, 110, True)]
@@ -29,7 +38,7 @@ def host(checkout):
 def lean(net, **options):
     model = getattr(net, "info", None)
     info = model or fdrn_adapter.hosts.describe_host(net)
-    return stock_predictor(net, info, torch.device("cpu"), **{"flip": False, **options})
+    return Pipeline(net, info, torch.device("cpu"), **{"flip": False, **options})
 
 
 @pytest.mark.parametrize("wrapped", [False, True], ids=["stock", "fdrn"])
@@ -50,7 +59,7 @@ def test_probabilities_are_the_stock_predictors(host, wrapped, flip):
         ours = lean(host, crop=None, flip=flip)  # the stock zoom-in, from the second click on
         clicks = MANY[:3] if flip else MANY
     want, where = run_clicks(stock, picture(), clicks)
-    got, ours_where = run_clicks(ours, picture(), clicks)
+    got, ours_where = run_pipeline(ours, picture(), clicks)
     assert len({roi for roi, _ in where}) > 1 and len({focus for _, focus in where}) > 2
     assert ours_where == where
     assert np.abs(got - want).max() < 1e-5  # one click alone: 1e-7, for rounding
@@ -138,7 +147,7 @@ def test_unions_of_boxes():
 
 def test_another_predictor_loop_is_left_alone(host, monkeypatch):
     monkeypatch.setattr(lean_focalclick, "STRATEGY", "get_another_crop")
-    ours = lean(host, crop=64)
+    ours = lean(host, crop=64).predictor
     assert type(ours) is focal_predictor_class()
     probs, _ = run_clicks(ours, picture(), CLICKS[:2])
     assert probs.shape == (2, *picture().shape[:2])

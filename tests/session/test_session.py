@@ -1,5 +1,7 @@
 """InteractiveSession on FDRN and stock networks."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from support.stock import (
 )
 
 import fdrn_adapter
-from fdrn_adapter.session.lean_ritm import written
+from fdrn_adapter.session.regions import EVERYWHERE
 
 pytestmark = pytest.mark.usefixtures("ritm")
 
@@ -107,10 +109,10 @@ def test_a_click_searches_only_where_the_last_mask_can_be(model):
     mask = np.zeros(picture().shape[:2], bool)
     mask[50:90, 80:120] = True
     session.set_mask(mask)
-    zooming = session._predictor.zoom_in
+    pipeline = session.pipeline
 
     def searched():
-        rows, cols = written(zooming)
+        rows, cols = pipeline.state.region
         everywhere = session.prob > 0
         assert everywhere[rows, cols].sum() == everywhere.sum()
         return rows, cols
@@ -120,13 +122,13 @@ def test_a_click_searches_only_where_the_last_mask_can_be(model):
     session.add_click(96, 72)
     clicked = searched()
     assert clicked == tuple(
-        slice(low, high + 1) for low, high in np.reshape(zooming._object_roi, (2, 2))
+        slice(low, high + 1) for low, high in np.reshape(pipeline.state.roi, (2, 2))
     )
     session.undo()
     assert searched() == start
     after_undo = session.add_click(96, 72)
     session.undo()
-    zooming._written = (None, None)  # search everything
+    pipeline.restore(dataclasses.replace(pipeline.state, region=EVERYWHERE))  # search everything
     assert np.array_equal(session.add_click(96, 72), after_undo)
     session.undo()
     session.redo()
@@ -322,10 +324,10 @@ def test_a_click_knows_how_much_of_the_image_it_works_on():
     image = picture()
     session.set_image(image)
     everything = image.shape[0] * image.shape[1]
-    assert session._pixels_in_use() == everything  # the first click looks at all of it
+    assert session.pipeline.pixels_in_use() == everything  # the first click looks at all of it
     mask = np.zeros(image.shape[:2], bool)
     mask[50:90, 80:120] = True
     session.set_mask(mask)
-    assert session._pixels_in_use() == 40 * 40
+    assert session.pipeline.pixels_in_use() == 40 * 40
     session.add_click(100, 70)
-    assert 40 * 40 < session._pixels_in_use() < everything
+    assert 40 * 40 < session.pipeline.pixels_in_use() < everything

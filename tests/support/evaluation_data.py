@@ -6,9 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fdrn_adapter.commands import benchmark
-from fdrn_adapter.evaluation.methods import catalogue
-from fdrn_adapter.evaluation.protocols import Settings  # noqa: F401
+from fdrn_adapter.commands.benchmark import add_arguments
+from fdrn_adapter.evaluation import benchmark, plan
+from fdrn_adapter.evaluation.settings import Settings  # noqa: F401
 from support.networks import as_array, make_object
 
 
@@ -52,7 +52,7 @@ def two_objects(rows: int = 120, cols: int = 160) -> np.ndarray:
 def arguments(**given) -> argparse.Namespace:
     """Parsed arguments of `fdrn benchmark`."""
     parser = argparse.ArgumentParser()
-    benchmark.add_arguments(parser)
+    add_arguments(parser)
     line = []
     for name, value in given.items():
         line.append("--" + name.replace("_", "-"))
@@ -62,6 +62,4 @@ def arguments(**given) -> argparse.Namespace:
 
 def run(**given) -> dict:
     """The results of a benchmark, without the reports."""
-    args = arguments(**given)
-    with benchmark.all_threads(args.threads):
-        return benchmark.run(args, catalogue.parse_models(args.models))[0]
+    return benchmark.run(plan.plan_of(arguments(**given))).found

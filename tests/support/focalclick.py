@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter import codebase
+from fdrn_adapter.session.interactive import SessionClick
+from fdrn_adapter.session.regions import whole_roi
 from support.codebase_fixtures import checkout
 from support.networks import enliven, make_object, make_points
 from support.stock import CLICKS
@@ -99,6 +101,18 @@ def run_clicks(predictor, image: np.ndarray, clicks=CLICKS) -> tuple[np.ndarray,
             clicker.add_click(stock.Click(is_positive=positive, coords=(row, col)))
             probs.append(predictor.get_prediction(clicker).copy())
             rois.append((predictor.global_roi, predictor.focus_roi))
+    return np.stack(probs), rois
+
+
+def run_pipeline(pipeline, image: np.ndarray, clicks=CLICKS) -> tuple[np.ndarray, list]:
+    """As `run_clicks`, through a pipeline of ours."""
+    made, probs, rois = [], [], []
+    pipeline.set_image(image)
+    for row, col, positive in clicks:
+        made.append(SessionClick(col, row, positive))
+        probs.append(pipeline.predict(made))
+        rmin, rmax, cmin, cmax = pipeline.state.roi or whole_roi(image.shape)
+        rois.append(((rmin, rmax + 1, cmin, cmax + 1), pipeline.state.focus))
     return np.stack(probs), rois
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from fdrn_adapter import zoo
 from fdrn_adapter.commands import complexity as command
 from fdrn_adapter.timing import complexity, op_count
+from fdrn_adapter.zoo import entries
 
 MEASURED = ("RITM-hrnet18", "RITM-hrnet32", "H2-hrnet18s", "H1-hrnet18")
 
@@ -140,13 +141,13 @@ def test_the_note_on_the_papers_counter_depends_on_the_numbers(results):
 
 
 def test_models_are_chosen_by_name():
-    assert complexity.chosen(None) == zoo.paper_names()
-    assert complexity.chosen("H1-hrnet18, H1-hrnet18,RITM-hrnet18") == ["H1-hrnet18",
+    assert entries.chosen(None) == zoo.paper_names()
+    assert entries.chosen("H1-hrnet18, H1-hrnet18,RITM-hrnet18") == ["H1-hrnet18",
                                                                        "RITM-hrnet18"]
     with pytest.raises(ValueError, match="--models is empty"):
-        complexity.chosen(" ,")
+        entries.chosen(" ,")
     with pytest.raises(ValueError, match="There is no 'x'"):
-        complexity.chosen("x")
+        entries.chosen("x")
 
 
 def test_what_cannot_be_built_is_skipped_with_the_remedy(results, monkeypatch, capsys):

@@ -8,13 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from fdrn_adapter import zoo
+from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE, crop_of_mode
 from fdrn_adapter.evaluation.methods.segmenter import (
     BRS_MODES,
-    DEFAULT_MODE,
     BrsSegmenter,
     NetworkSegmenter,
     Segmenter,
-    crop_of_mode,
 )
 from fdrn_adapter.zoo.named import NamedNetwork, open_network
 

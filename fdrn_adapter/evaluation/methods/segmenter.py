@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from fdrn_adapter.evaluation.methods.modes import CVPR, CVPR_SIDE, DEFAULT_MODE, crop_of_mode
 from fdrn_adapter.hosts.catalogue import host_of, is_fdrn
 from fdrn_adapter.session.interactive import InteractiveSession
 
 BRS_MODES = {"brs": "RGB-BRS", "fbrs": "f-BRS-B"}
-DEFAULT_MODE, CVPR, FIXED = "default", "cvpr", "fixed"
-CVPR_SIDE = {"DAVIS": 600}  # longest side of the crop by data set in the stock script, else 400
 
 
 class Segmenter(Protocol):
@@ -36,23 +35,6 @@ class Segmenter(Protocol):
 
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         """Click at column x, row y of the image; returns the probability (H, W) float32."""
-
-
-def crop_of_mode(eval_mode: str) -> int | None:
-    """The side of the fixed crop that an evaluation mode asks for, None for "cvpr", "default".
-
-    Raises:
-        ValueError: no such mode.
-    """
-    if eval_mode in (DEFAULT_MODE, CVPR):
-        return None
-    number = eval_mode.removeprefix(FIXED)
-    if eval_mode.startswith(FIXED) and number.isdigit() and int(number) >= 32:
-        return int(number)
-    raise ValueError(
-        f"Unknown evaluation mode {eval_mode!r}; allowed: default, cvpr, and fixedN with N pixels, "
-        "at least 32 (fixed288)."
-    )
 
 
 class NetworkSegmenter:

@@ -1,0 +1,40 @@
+"""Arguments that several commands have, declared once."""
+
+import argparse
+
+from fdrn_adapter.engines.choice import names
+
+
+def add_codebase(
+    parser: argparse.ArgumentParser,
+    text: str = "RITM or FocalClick checkout for networks of isegm; default: ritm-annotation",
+    required: bool = False,
+) -> None:
+    """--codebase DIR."""
+    parser.add_argument("--codebase", metavar="DIR", help=text, required=required)
+
+
+def add_engine(
+    parser: argparse.ArgumentParser, default: str | None = "auto", note: str = "default: auto"
+) -> None:
+    """--engine E."""
+    parser.add_argument("--engine", metavar="E", default=default,
+                        help=f"that runs the networks: auto, the fastest for their device that is "
+                             f"installed, {', '.join(names())} ({note})")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """--device D."""
+    parser.add_argument("--device", metavar="D", default="cpu",
+                        help="where the networks are: cpu, cuda (default: %(default)s)")
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """--threads N."""
+    parser.add_argument("--threads", metavar="N", type=int, help="default: torch's own choice")
+
+
+def add_seed(parser: argparse.ArgumentParser, of: str = "untrained networks' weights") -> None:
+    """--seed N."""
+    parser.add_argument("--seed", metavar="N", type=int, default=0,
+                        help=f"of {of} (default: %(default)s)")

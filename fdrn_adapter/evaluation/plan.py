@@ -1,0 +1,147 @@
+"""A benchmark before it begins: all that was asked for, checked."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fdrn_adapter import engines
+from fdrn_adapter.evaluation import datasets, results, runner
+from fdrn_adapter.evaluation.methods import catalogue
+from fdrn_adapter.evaluation.methods.catalogue import ModelSpec, Options
+from fdrn_adapter.evaluation.methods.modes import CVPR, DEFAULT_MODE
+from fdrn_adapter.evaluation.settings import SPEED, Settings, parse_protocols
+from fdrn_adapter.timing.speed import checked_device
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark is to do.
+
+    Attributes:
+        specs: models.
+        protocols: names.
+        settings: of all samples.
+        options: how networks are run.
+        data: data sets, opened.
+        out: folder for the results.
+        resume: go on with what is in it.
+        repeats: timed rounds of the protocol speed.
+        command: the command line, for results that say where they are from.
+    """
+
+    specs: list[ModelSpec]
+    protocols: list[str]
+    settings: Settings
+    options: Options
+    data: list[datasets.Dataset]
+    out: Path
+    resume: bool
+    repeats: int
+    command: str
+
+    @property
+    def units(self) -> list[runner.Unit]:
+        """Passes over data sets, in their order."""
+        return [runner.Unit(d, p) for p in self.protocols if p != SPEED for d in self.data]
+
+    @property
+    def with_speed(self) -> bool:
+        return SPEED in self.protocols
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything the results depend on, which --resume must find unchanged."""
+        return {
+            "format": results.FORMAT,
+            "models": {spec.name: [spec.text, _digest_of(spec)] for spec in self.specs},
+            "datasets": {d.name: [len(d), _digest("\n".join(d.ids).encode())] for d in self.data},
+            "protocols": list(self.protocols), "settings": asdict(self.settings),
+            "options": asdict(self.options),
+        }
+
+
+def plan_of(args: Any) -> Plan:
+    """The plan of parsed arguments of `fdrn benchmark`.
+
+    Raises:
+        ValueError: what is wrong with them.
+    """
+    specs = models_of(args.models)
+    protocols = parse_protocols(args.protocol)
+    settings = Settings(args.clicks, args.target_iou, seed=args.seed)
+    options = options_of(args)
+    data = open_all(args.datasets, protocols, args.limit)
+    command = getattr(args, "command_line", "")
+    return Plan(
+        specs, protocols, settings, options, data, Path(args.out), args.resume, args.repeats,
+        command,
+    )
+
+
+def models_of(text: str) -> list[ModelSpec]:
+    """The models of a comma-separated list, which exist.
+
+    Raises:
+        ValueError: one that does not.
+    """
+    specs = catalogue.parse_models(text)
+    for spec in specs:
+        catalogue.check(spec)
+    return specs
+
+
+def options_of(args: Any) -> Options:
+    """How networks are run.
+
+    Raises:
+        ValueError: contradicting options.
+    """
+    flip, mode = args.flip, args.eval_mode
+    if args.stock_pipeline:
+        if flip is False:
+            raise ValueError("--stock-pipeline flips; leave out --no-flip, or --stock-pipeline.")
+        flip, mode = True, CVPR if mode == DEFAULT_MODE else mode
+    engine = args.engine or ("eager" if args.stock_pipeline else "auto")
+    device = checked_device(args.device)
+    return Options(
+        engines.resolve(engine, device=device), mode, bool(flip), args.threads, args.seed,
+        args.codebase, device,
+    )
+
+
+def open_all(text: str, protocols: Sequence[str], limit: int | None) -> list[datasets.Dataset]:
+    """The data sets of --datasets.
+
+    Raises:
+        ValueError: none where one is needed, unknown, missing, or two of one name.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if protocols == [SPEED]:
+        return []
+    if not parts:
+        raise ValueError(
+            "--datasets is missing: NAME=DIR with one of "
+            f"{', '.join(n for n in datasets.layouts() if n != datasets.FOLDER)}, or folder:DIR. "
+            "--protocol speed needs none."
+        )
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit should be at least 1, got {limit}.")
+    names = [datasets.split_spec(part)[0] for part in parts]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            raise ValueError(
+                f"{names.count(name)} data sets are called {name!r}, and results are kept by "
+                "name; name folders: first=folder:DIR,second=folder:DIR."
+            )
+    return [datasets.open_dataset(part, limit) for part in parts]
+
+
+def _digest_of(spec: ModelSpec) -> str | None:
+    """Of a checkpoint's content: another one under the same name is another model."""
+    path = Path(spec.source)
+    return _digest(path.read_bytes()) if spec.source and path.is_file() else None
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
