@@ -34,11 +34,8 @@ STILL_STOCK = {
     "fdrn_adapter/evaluation/methods/segmenter.py",
 }
 STILL_PRIVATE = {
-    "fdrn_adapter/engines/accelerated.py", "fdrn_adapter/engines/runner.py",
-    "fdrn_adapter/session/predictor.py",
 }
 STILL_INSIDE = {
-    "fdrn_adapter/engines/accelerated.py",
     "fdrn_adapter/evaluation/datasets/catalogue.py", "fdrn_adapter/evaluation/methods/catalogue.py",
     "fdrn_adapter/evaluation/methods/exported.py", "fdrn_adapter/evaluation/reports/paper.py",
     "fdrn_adapter/evaluation/reports/report.py", "fdrn_adapter/export/files.py",
@@ -48,9 +45,7 @@ STILL_INSIDE = {
 }
 STILL_LONG_FUNCTIONS: set[str] = set()
 STILL_LONG_FILES = {
-    "fdrn_adapter/engines/click_stem.py", "fdrn_adapter/engines/graphs.py",
-    "fdrn_adapter/encoders/image_encoder.py", "fdrn_adapter/engines/runner.py",
-    "fdrn_adapter/model/network.py",
+    "fdrn_adapter/encoders/image_encoder.py", "fdrn_adapter/model/network.py",
 }
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from fdrn_adapter.engines.choice import names
+from fdrn_adapter.engines.builtin import NAMES
 
 
 def add_codebase(
@@ -20,7 +20,7 @@ def add_engine(
     """--engine E."""
     parser.add_argument("--engine", metavar="E", default=default,
                         help=f"that runs the networks: auto, the fastest for their device that is "
-                             f"installed, {', '.join(names())} ({note})")
+                             f"installed, {', '.join(NAMES)} ({note})")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

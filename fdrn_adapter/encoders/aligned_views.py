@@ -3,6 +3,38 @@
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.features.recycling import affinity
+
+
+class ContextView(nn.Sequential):
+    """(B, C, h, w), an embedding on the host's cells at stride 4, to what joins its map there.
+
+    Args:
+        channels: C.
+        context_channels: of the result.
+    """
+
+    def __init__(self, channels: int, context_channels: int):
+        super().__init__(
+            nn.Conv2d(channels, context_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(context_channels),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        return super().forward(aligned.to(self[0].weight.dtype))
+
+
+class KeyView(nn.Conv2d):
+    """(B, C, h, w), an embedding on the host's cells at stride 16, to their affinity (B, hw, hw).
+
+    One view serves as key and as query: W = K K^T (eq. 2).
+    """
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        key = super().forward(aligned.to(self.weight.dtype))
+        return affinity(key, key)
+
 
 class AlignedViews(nn.Module):
     """Views of an embedding that lies on the host's cells already.
@@ -21,21 +53,8 @@ class AlignedViews(nn.Module):
     def __init__(self, channels: int, context_channels: int, key_channels: int):
         super().__init__()
         self.context_channels = context_channels
-        if context_channels:
-            self.context_view = nn.Sequential(
-                nn.Conv2d(channels, context_channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(context_channels),
-                nn.ReLU(inplace=True),
-            )
-        self.key_view = nn.Conv2d(channels, key_channels, 1)
-
-    def context(self, aligned: Tensor) -> Tensor:
-        """(B, channels, h, w) on the host's cells at stride 4 to (B, context_channels, h, w)."""
-        return self.context_view(aligned.to(self.key_view.weight.dtype))
-
-    def key(self, aligned: Tensor) -> Tensor:
-        """(B, channels, h, w) on the host's cells at stride 16 to (B, key_channels, h, w)."""
-        return self.key_view(aligned.to(self.key_view.weight.dtype))
+        self.context_view = ContextView(channels, context_channels) if context_channels else None
+        self.key_view = KeyView(channels, key_channels, 1)
 
     @torch.no_grad()
     def start(self, deviations: Tensor) -> None:

@@ -1,7 +1,6 @@
 """F1, the image encoder: runs once per image (Sec. 3.2)."""
 
 import hashlib
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,12 @@ from fdrn_adapter.encoders.aligned_views import AlignedViews
 from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone
 from fdrn_adapter.encoders.pretrained import fitted
 from fdrn_adapter.encoders.sizes import resized_to, shrink_to
+from fdrn_adapter.features import recycling
 from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.grafts.injection import HIGH, LOW
+from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE
 from fdrn_adapter.weights import Weights
 
 VIEW_CHANNELS = 128  # C^k of eq. 2
@@ -98,6 +100,23 @@ class ImageEncoder(nn.Module):
             for name in (of_high if level == HIGH else [level])
         }
 
+    def intakes(self) -> dict[str, Intake]:
+        """What the host takes of the maps, by level: LOW (TFI) and HIGH (SFI)."""
+        found = {}
+        if self.views is not None:
+            used = {LOW: ("low", LOW_STRIDE, self.views.context_view),
+                    HIGH: ("affinity", HIGH_STRIDE, self.views.key_view)}
+            return {level: Intake(name, (EMBEDDING,), Grid(stride), view)
+                    for level, (name, stride, view) in used.items() if view is not None}
+        if self.backbone.low is not None:
+            maps = ("low",) if self.context_view is None else ("low", "context")
+            found[LOW] = Intake("low", maps, Grid(LOW_STRIDE))
+        if self.backbone.high is not None:
+            found[HIGH] = Intake(
+                "affinity", ("key", "query"), Grid(HIGH_STRIDE), recycling.affinity
+            )
+        return found
+
     def train(self, mode: bool = True) -> "ImageEncoder":
         super().train(mode)
         if self.frozen:
@@ -122,28 +141,23 @@ class ImageEncoder(nn.Module):
         return maps
 
     def forward(
-        self,
-        image: Tensor,
-        max_side: int | None = None,
-        compute: Callable[[Tensor], dict[str, Tensor]] | None = None,
-        hashed: bool = True,
+        self, image: Tensor, max_side: int | None = None, hashed: bool = True
     ) -> ImageFeatures:
         """Encode images of one size.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised.
-            max_side: cap of the longest side in pixels; the encoder's own where None.
-            compute: what an engine made of `maps`; that itself where None.
-            hashed: note whose weights the features are of, so that another model refuses them;
-                hashing takes milliseconds, and is left out while weights are learning.
+            max_side: see `resized`.
+            hashed: see `features_from`.
 
         Returns:
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
             "context" (B, context_channels, H/16, W/16) where there is one.
         """
         x = self.resized(image, max_side)
-        maps = (self.maps if compute is None else compute)(x)
-        return self.features_from(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed)
+        return self.features_from(
+            self.maps(x), tuple(image.shape[-2:]), tuple(x.shape[-2:]), hashed
+        )
 
     def resized(self, image: Tensor, max_side: int | None = None) -> Tensor:
         """What the backbone is to see of an image (B, 3, H, W).
@@ -168,6 +182,29 @@ class ImageEncoder(nn.Module):
             self.views.start(sam_space.components()["deviations"])
         return self.backbone.start()
 
+    def features_from(
+        self, maps: dict[str, Tensor], image_size: tuple[int, int],
+        input_size: tuple[int, int], hashed: bool = True,
+    ) -> ImageFeatures:
+        """Image features out of maps that were computed, here or in an engine.
+
+        Args:
+            maps: as `self.maps` gives them, by name.
+            image_size: rows and columns of the images.
+            input_size: rows and columns of what `maps` was given.
+            hashed: note whose weights the features are of, so that another model refuses them;
+                hashing takes milliseconds, and is left out while weights are learning.
+        """
+        learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
+        return ImageFeatures(
+            maps=maps,
+            grids=self.grids,
+            image_size=image_size,
+            input_size=input_size,
+            architecture=self.architecture,
+            weights="" if learning or not hashed else self.fingerprint(),
+        )
+
     def features_of(
         self, low: Tensor | None, high: Tensor | None, size: tuple[int, int]
     ) -> ImageFeatures:
@@ -182,28 +219,6 @@ class ImageEncoder(nn.Module):
         """
         maps = self._views({LOW: low, HIGH: high})
         return self.features_from(maps, size, size, hashed=False)
-
-    def features_from(
-        self, maps: dict[str, Tensor], image_size: tuple[int, int], input_size: tuple[int, int],
-        hashed: bool = True,
-    ) -> ImageFeatures:
-        """Features out of maps that something else has computed.
-
-        Args:
-            maps: as `maps` gives them.
-            image_size, input_size: rows and columns of the images and of what the backbone saw.
-            hashed: see `forward`.
-        """
-        learning = torch.is_grad_enabled() and any(m.requires_grad for m in maps.values())
-        return ImageFeatures(
-            maps=maps,
-            grids=self.grids,
-            image_size=image_size,
-            input_size=input_size,
-            architecture=self.architecture,
-            weights="" if learning or not hashed else self.fingerprint(),
-            views=self.views,
-        )
 
     @property
     def architecture(self) -> str:

@@ -16,37 +16,20 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from fdrn_adapter.engines import cuda
-from fdrn_adapter.engines.choice import PACKAGES, resolve
-from fdrn_adapter.engines.torch_threads import one_torch_thread
+from fdrn_adapter.engines.choice import EAGER, ENGINES, beside, resolve
+from fdrn_adapter.engines.engine import EXACT
+from fdrn_adapter.engines.runner import Runner
 from fdrn_adapter.features.image_features import ImageFeatures
-from fdrn_adapter.features.recycling import recycle
+from fdrn_adapter.features.recycling import whole_images
 from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
-
-LARGE_PX = 2 * 2**20
-
-
-def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
-    """For all that is done with torch around calls of a network, whatever it runs in.
-
-    Engines with threads of their own want torch to use one (`torch_threads`).
-
-    Args:
-        net: a network, in an engine or not.
-        pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
-    """
-    own_threads = getattr(net, "engine", None) in PACKAGES
-    return one_torch_thread() if own_threads and pixels < LARGE_PX else nullcontext()
-
 
 def _beside(method: Callable) -> Callable:
     """A method of `AcceleratedModel`, run in `beside`."""
@@ -72,50 +55,53 @@ class AcceleratedModel:
         precision: "exact", or for engine "cuda" also "fast".
     """
 
-    def __init__(self, model: nn.Module, engine: str, precision: str = cuda.EXACT):
+    def __init__(self, model: nn.Module, engine: str, precision: str = EXACT):
         self.model, self.engine, self.precision = model, engine, precision
 
     @_beside
     def __call__(self, image: Tensor, points: Tensor) -> dict[str, Tensor]:
         """As the model, without gradients. See `FDRNModel.forward`."""
-        model = self.model
-        if not is_fdrn(model):
-            return self._click(image, points, None)
-        model.check_click(image, points)
-        recycling = model.current_recycling(len(image))
-        if recycling is None and model.image_encoder is not None:
-            rows, cols = image.shape[-2:]
-            whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
-            recycling = recycle(self._runner(encoding=True).encode(image[:, :3]), whole)
+        model, recycling = self.model, None
+        if is_fdrn(model):
+            model.check_click(image, points)
+            recycling = model.current_recycling(len(image))
+            if recycling is None and model.image_encoder is not None:
+                recycling = whole_images(self._encode(image[:, :3]))
         return self._click(image, points, recycling)
 
     def _click(self, image: Tensor, points: Tensor, recycling: Any) -> dict[str, Tensor]:
-        runner = self._runner()
-        outputs = runner.click(image, points, recycling)
-        if "feature" in outputs:
-            outputs["feature"].fdrn_runner = runner
-        return outputs
+        return self._runner().click(image, points, recycling)
 
     @_beside
     def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         """As `FDRNModel.encode_image`."""
-        return self.model.encode_image(
-            image, max_side, self._runner(encoding=True).encode
-        )
+        if self.model.image_encoder is None:
+            return self.model.encode_image(image)
+        self.model.check_image(image)
+        return self._encode(image, max_side)
+
+    def _encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+        encoder = self.model.image_encoder
+        x = encoder.resized(image, max_side)
+        maps = self._runner(encoding=True).encode(x)
+        return encoder.features_from(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]))
 
     def recycling(
         self, features: ImageFeatures | Sequence[ImageFeatures],
         rois: Tensor | Sequence[Sequence[float]], image_index: Sequence[int] | None = None,
     ) -> AbstractContextManager:
         """As `FDRNModel.recycling`."""
-        return self.model.recycling(features, rois, image_index, anywhere=self.engine == cuda.NAME)
+        anywhere = ENGINES[self.engine].moves_features
+        return self.model.recycling(features, rois, image_index, anywhere=anywhere)
+
+    def check_features(self, features: ImageFeatures) -> None:
+        """As `FDRNModel.check_features`, for this engine."""
+        self.model.check_features(features, anywhere=ENGINES[self.engine].moves_features)
 
     @_beside
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
         """FocalClick's second stage, as the host's `refine`; without its trimap."""
-        # Only the runner that made features can read them: see `Runner.click`.
-        runner = getattr(features, "fdrn_runner", None) or self._runner()
-        return runner.refine(image, points, features, logits, boxes)
+        return self._runner().refine(image, points, features, logits, boxes)
 
     def _runner(self, encoding: bool = False) -> Any:
         return runner_of(self.model, self.engine, encoding, self.precision)
@@ -139,12 +125,11 @@ def accelerate(model: nn.Module, engine: str = "auto", precision: str | None = N
         ValueError: unknown or missing engine, or a model in training mode.
     """
     engine = resolve(engine, model)
-    if engine == "eager":
+    if engine == EAGER.name:
         return model
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")
-    precision = cuda.precision_of(precision) if engine == cuda.NAME else cuda.EXACT
-    return AcceleratedModel(model, engine, precision)
+    return AcceleratedModel(model, engine, ENGINES[engine].precision_of(precision))
 
 
 _runners: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictionary()
@@ -152,7 +137,7 @@ _lock = threading.RLock()
 
 
 def runner_of(
-    model: nn.Module, engine: str, encoding: bool = False, precision: str = cuda.EXACT
+    model: nn.Module, engine: str, encoding: bool = False, precision: str = EXACT
 ) -> Any:
     """The compiled form of a model with its present weights, shared by all who ask.
 
@@ -163,8 +148,6 @@ def runner_of(
             tell what they were made with.
         precision: see `accelerate`.
     """
-    from fdrn_adapter.engines.runner import Runner
-
     with _lock:
         kept = _runners.setdefault(model, {})
         parts = ("click", "encode") if encoding else ("click",)
@@ -175,8 +158,8 @@ def runner_of(
             kept["watched"] = _watch(model)
             kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
         if (engine, precision) not in kept:
-            kept[engine, precision] = cuda.CudaRunner(model, precision) \
-                if engine == cuda.NAME else Runner(model, engine)
+            row = ENGINES[engine]
+            kept[engine, precision] = row.own_runner(model, precision) or Runner(model, row)
         return kept[engine, precision]
 
 

@@ -10,9 +10,8 @@ activation is a sum
 each through one composed convolution of 11x11 cells (7x7 for stock networks) and stride 4:
 
 - the image term, and what an empty mask without clicks gives, change with the roi only;
-- of a value m in [0, 1] of the previous mask, each of the 16 channels behind the LeakyReLU is a
-  piecewise linear function with at most one knot t = -b/w. All of them together are combinations of
-  m and max(m - t, 0) for the knots inside (0, 1), which are few (a fourth for random weights);
+- of a value of the previous mask, each of the 16 channels behind the LeakyReLU is a piecewise
+  linear function (`mask_term`);
 - a disk changes the channels on its 81 pixels only, and the output on at most 6x6 cells.
 
 At the map's border the stock layers pad their own inputs with zeros, so that border cells have
@@ -26,11 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.engines.disks import disk_at
+from fdrn_adapter.engines.click_maps import draw_disks
+from fdrn_adapter.engines.mask_term import STRIDE, MaskTerm, pieces_of
 from fdrn_adapter.engines.rewrites import affine_of
 from fdrn_adapter.grafts.click_encoder import DecoupledClickEncoder, split_current_click
 
-STRIDE = 4
 MAX_RADIUS = 16  # pixels; larger disks are no longer sparse
 
 
@@ -62,7 +61,7 @@ class ClickStem(nn.Module):
         radius_px: float, with_prev_mask: bool, size: tuple[int, int],
     ):
         super().__init__()
-        self.size, self.radius_px, self.with_prev_mask = size, radius_px, with_prev_mask
+        self.size, self.radius_px = size, radius_px
         self.branches, self.fuse = branches, fuse
         self.reach = 5 if fuse is not None else 3  # pixels a cell sees to either side
         self.window = 2 * self.reach + 1
@@ -71,7 +70,8 @@ class ClickStem(nn.Module):
         self.conv2_shift = shift
         kernels = self._compose()
         self.register_buffer("base", self._base(), persistent=False)
-        self._make_mask_kernels(kernels)
+        self.mask_term = MaskTerm(kernels, pieces_of(branches), size, self.reach) \
+            if with_prev_mask else None
         widths = [branch.conv1.out_channels for branch in branches]
         self.tables = [
             [[self._by_phase(case) for case in row] for row in part]
@@ -125,59 +125,6 @@ class ClickStem(nn.Module):
         grid = grid.unflatten(3, (3, STRIDE)).unflatten(2, (3, STRIDE))  # (64, c, k, p, k, p)
         return grid.permute(3, 5, 1, 2, 4, 0).flatten(0, 2).flatten(1).contiguous()
 
-    def _make_mask_kernels(self, kernels: Tensor) -> None:
-        """Kernels on (m, max(m - t_1, 0), ...) and the knots t."""
-        first, knots, steps = [], [], []  # slopes at 0; (channel, knot, change of slope)
-        for branch in self.branches:
-            weights = branch.conv1.weight.double()[:, 0, 0, 0] if self.with_prev_mask else ()
-            for w, b in zip(weights, branch.conv1.bias.double(), strict=False):
-                w, b = w.item(), b.item()
-                positive = b > 0 or (b == 0 and w > 0)
-                slopes = (w, branch.slope * w) if positive else (branch.slope * w, w)
-                first.append(slopes[0])
-                if w != 0 and 0 < -b / w < 1:
-                    knots.append(-b / w)
-                    steps.append((len(first) - 1, slopes[1] - slopes[0]))
-        if not first:
-            return
-        parts = [torch.einsum("abocij,c->aboij", kernels, torch.tensor(first).to(kernels))]
-        parts += [kernels[:, :, :, channel] * step for channel, step in steps]
-        mask = torch.stack(parts, dim=3).float()  # (3, 3, 64, 1 + K, window, window)
-        self.register_buffer("knots", torch.tensor([0.0, *knots]).view(1, -1, 1, 1),
-                             persistent=False)
-        r = self.reach  # without what lies beyond the border
-        self.register_buffer("middle", mask[1, 1].contiguous(), persistent=False)
-        self.register_buffer("top", mask[0, :, ..., r:, :].flatten(0, 1).contiguous(),
-                             persistent=False)
-        self.register_buffer("left", mask[1, 0, ..., r:].contiguous(), persistent=False)
-        # Windows of the last cells end `STRIDE` pixels behind the cell's own.
-        last = min(self.window, r + STRIDE)
-        self.tail = last
-        self.register_buffer("bottom", mask[2, :, ..., :last, :].flatten(0, 1).contiguous(),
-                             persistent=False)
-        self.register_buffer("right", mask[1, 2, ..., :last].contiguous(), persistent=False)
-
-    # -- in the graph --------------------------------------------------------------------------
-
-    def mask_term(self, prev_mask: Tensor) -> Tensor:
-        """(B, 64, h, w) of a previous mask (B, 1, H, W) in [0, 1]."""
-        x = F.relu(prev_mask - self.knots)  # (B, 1 + K, H, W)
-        r, front, tail = self.reach, self.window - self.reach, self.tail
-        y = F.conv2d(x, self.middle, stride=STRIDE, padding=r)
-        y = y[:, :, : self.size[0] // STRIDE, : self.size[1] // STRIDE]
-        left = F.conv2d(x[..., :front], self.left, stride=STRIDE, padding=(r, 0))
-        right = F.conv2d(x[..., -tail:], self.right, stride=STRIDE, padding=(r, 0))
-        inner = torch.cat([left[:, :, 1:-1], y[:, :, 1:-1, 1:-1], right[:, :, 1:-1]], dim=3)
-        top = self._ends(F.conv2d(x[:, :, :front], self.top, stride=STRIDE, padding=(0, r)))
-        bottom = self._ends(F.conv2d(x[:, :, -tail:], self.bottom, stride=STRIDE, padding=(0, r)))
-        return torch.cat([top, inner, bottom], dim=2)
-
-    @staticmethod
-    def _ends(strip: Tensor) -> Tensor:
-        """A border row from its values by the kernels of the three cases of columns."""
-        start, middle, end = strip.chunk(3, dim=1)
-        return torch.cat([start[..., :1], middle[..., 1:-1], end[..., -1:]], dim=3)
-
     # -- outside of it -------------------------------------------------------------------------
 
     @torch.no_grad()
@@ -208,10 +155,7 @@ class ClickStem(nn.Module):
     def _disk_pixels(self, points: np.ndarray, mask: np.ndarray | None) -> tuple | None:
         """Rows and columns (n,) inside of disks and the maps there (n, 2 or 3), or None."""
         drawn = np.zeros((2, *self.size), bool)
-        for i, (row, col, _) in enumerate(points.astype(np.float32)):
-            if max(row, col) >= 0:
-                for where, disk in disk_at(row, col, self.radius_px, 1.0, self.size):
-                    drawn[int(i >= len(points) // 2)][where] |= disk
+        draw_disks(drawn, points.astype(np.float32), self.radius_px)
         places = np.flatnonzero(drawn[0] | drawn[1])
         if not len(places):
             return None

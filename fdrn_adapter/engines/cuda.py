@@ -35,9 +35,8 @@ from fdrn_adapter.engines.cuda_graphs import (
     with_room,
 )
 from fdrn_adapter.engines.cuda_modules import ClickOnDevice, EncodeOnDevice, RefineOnDevice
-from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.engines.engine import Engine
 from fdrn_adapter.features.recycling import Recycling
-from fdrn_adapter.features.roi import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -51,15 +50,15 @@ FAST_TOLERANCE = 0.1  # in "fast", where masks agree
 SAME_MASK = 0.995  # IoU
 
 
-def unavailable() -> str | None:
-    """Why the engine cannot run here, None if it can."""
+def unavailable() -> str:
+    """Why the engine cannot run here, empty if it can."""
     if os.environ.get(VARIABLE):
-        return None
+        return ""
     if not torch.backends.cuda.is_built():
         return f"this torch ({torch.__version__}) is built without CUDA"
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU (torch.cuda.is_available() is False)"
-    return None
+    return ""
 
 
 def precision_of(precision: str | None) -> str:
@@ -94,8 +93,7 @@ class CudaRunner:
         self.model = weakref.ref(model)
         self.engine, self.wanted = NAME, precision
         self.device = device_of(model)
-        self.is_fdrn = bool(getattr(model, "is_fdrn", False))
-        self.info = model.info if self.is_fdrn else hosts.describe_host(model)
+        _, self.info = hosts.host_of(model)
         self._lock = threading.RLock()
         self._click: ClickOnDevice | None = None
         self._encoder: dict[torch.dtype, Replayed] = {}
@@ -103,11 +101,8 @@ class CudaRunner:
 
     # -- image ---------------------------------------------------------------------------------
 
-    def encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
-        """F1 on the device, where the features stay; as `FDRNModel.encode_image`, unchecked."""
-        return self.model().image_encoder(image, max_side, compute=self._encoder_maps)
-
-    def _encoder_maps(self, x: Tensor) -> dict[str, Tensor]:
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """The maps of F1, on the device, where they stay; see `Runner.encode`."""
         with self._lock:
             if not self._encoder:
                 self._build_encoder(x)
@@ -141,11 +136,11 @@ class CudaRunner:
     ) -> dict[str, Tensor]:
         """One forward pass: "instances" (B, 1, H, W) where the image is, and for FocalClick
         "feature", which stays on the device."""
-        low, affinity = self._aligned(image, recycling)
+        taken = self._taken(image, recycling)
         with self._lock:
             if self._click is None:
-                self._build_click(image, points, recycling, low, affinity)
-        logits, *rest = self._click.run(image, with_room(points), low, affinity)
+                self._build_click(image, points, recycling, taken)
+        logits, *rest = self._click.run(image, with_room(points), *taken)
         outputs = {"instances": to_host(logits) if image.device.type == "cpu" else logits}
         if rest:
             outputs["feature"] = rest[0]
@@ -156,22 +151,15 @@ class CudaRunner:
         """What clicks run in: float32, float16, bfloat16; empty before the first."""
         return "" if self._click is None else str(self._click.dtype).removeprefix("torch.")
 
-    def _aligned(self, image: Tensor, recycling) -> tuple[Tensor | None, Tensor | None]:
+    def _taken(self, image: Tensor, recycling: Recycling | None) -> list[Tensor]:
+        """What the injections take, in their order."""
         if recycling is None:
-            return None, None
-        model, crop = self.model(), self.info.network_size(tuple(image.shape[2:]))
-
-        def where(stride: int) -> tuple:
-            return crop, Grid(stride), tuple(-(-side // stride) for side in crop), True
-
+            return []
         with torch.inference_mode():
-            return (
-                None if model.tfi is None else recycling.low(*where(hosts.LOW_STRIDE)),
-                None if model.sfi is None else recycling.affinity(*where(hosts.HIGH_STRIDE)),
-            )
+            return list(self.model().aligned(recycling, image, separable=True).tensors.values())
 
     @torch.no_grad()
-    def _build_click(self, image, points, recycling, low, affinity) -> None:
+    def _build_click(self, image, points, recycling, taken: list[Tensor]) -> None:
         """The first precision of those allowed whose logits agree with the model's own."""
         model = self.model()
         prev = torch.rand(image[:, 3:].shape, generator=torch.Generator().manual_seed(0))
@@ -180,8 +168,8 @@ class CudaRunner:
             wanted = self._reference(image, points, recycling)["instances"]
         for dtype in _dtypes(self.wanted, self.device):
             made = ClickOnDevice(model, self.info, self.device, dtype, self.wanted)
-            made.fold(image, with_room(points), low, affinity)
-            got = made.run(image, with_room(points), low, affinity)[0]
+            made.fold(image, with_room(points), *taken)
+            got = made.run(image, with_room(points), *taken)[0]
             good, why = agrees(wanted, got, exact=dtype == torch.float32)
             if good:
                 self._click = made
@@ -246,6 +234,31 @@ class CudaRunner:
             f"{self.info.name}: engine={NAME!r} refines otherwise than the network: {why}. Use "
             "engine='eager' and report this."
         )
+
+
+class Cuda(Engine):
+    """The row of the table."""
+
+    name = NAME
+    devices = ("cpu", "cuda")
+    auto_on = ("cuda",)
+    moves_features = True
+
+    def unavailable(self) -> str:
+        missing = unavailable()
+        return missing and (
+            f"engine='cuda' needs an NVIDIA GPU: {missing}. Pass engine='auto' for the fastest "
+            "engine of this machine."
+        )
+
+    def precision_of(self, wanted: str | None) -> str:
+        return precision_of(wanted)
+
+    def own_runner(self, model: nn.Module, precision: str) -> CudaRunner:
+        return CudaRunner(model, precision)
+
+
+ROW = Cuda()
 
 
 # -- checks ------------------------------------------------------------------------------------

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.engines.engine import EXACT, FAST
+
 logger = logging.getLogger(__name__)
 
-EXACT, FAST = "exact", "fast"
 CHANNELS_LAST = {EXACT: True, FAST: True}
 MAX_GRAPHS = 6  # captured sizes of a kind; further ones run kernel by kernel
 WARMUP = 3  # runs before a capture

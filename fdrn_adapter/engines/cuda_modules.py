@@ -10,6 +10,7 @@ from fdrn_adapter import hosts
 from fdrn_adapter.engines import graphs
 from fdrn_adapter.engines.cuda_graphs import Replayed
 from fdrn_adapter.engines.device_maps import draw_on_device
+from fdrn_adapter.engines.parts import Parts
 from fdrn_adapter.engines.refinement import on_focus_crop
 from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps
 
@@ -54,38 +55,31 @@ class EncodeOnDevice(nn.Module):
 
 
 class Clicking(nn.Module):
-    """Crop, clicks and aligned features -> logits (B, 1, H, W) float32, and maybe features.
+    """Crop, clicks and what injections take -> logits (B, 1, H, W) float32, and maybe features.
 
     Args:
         parts: from `graphs.build_parts` without a size, on the device.
-        host: the host within.
-        info: its description.
         dtype: of the arithmetic.
     """
 
-    def __init__(self, parts: nn.Module, host: nn.Module, info, dtype: torch.dtype):
+    def __init__(self, parts: Parts, dtype: torch.dtype):
         super().__init__()
-        self.parts, self.host, self.info, self.dtype = parts, [host], info, dtype
-        self.binary = bool(getattr(host, "binary_prev_mask", False))
+        self.parts, self.dtype = parts, dtype
+        self.names = [intake.name for intake in getattr(parts.net, "intakes", ())]
 
-    def forward(
-        self, image: Tensor, points: Tensor, low: Tensor | None = None,
-        affinity: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        host, size = self.host[0], tuple(image.shape[2:])
-        prev = image[:, 3:] if host.with_prev_mask else None
-        if prev is not None and self.binary:
-            prev = (prev > 0.5).to(prev)
-        with graphs.recycled(low, affinity):
-            pre = self.parts.run_prepare(image[:, :3])
-            module = getattr(host, self.info.click_maps)
+    def forward(self, image: Tensor, points: Tensor, *taken: Tensor) -> tuple[Tensor, ...]:
+        parts, size = self.parts, tuple(image.shape[2:])
+        prev = parts.prev_mask(image)
+        with parts.recycling(dict(zip(self.names, taken, strict=True))):
+            pre = parts.run_prepare(image[:, :3])
+            module = getattr(parts.host, parts.info.click_maps)
             if isinstance(module, DecoupledClickMaps):
                 stock = module.host_maps
                 maps = module(points, points, lambda part: draw_on_device(stock, part, size))
             else:
                 maps = draw_on_device(module, points, size)
             coords = maps if prev is None else torch.cat([prev, maps], dim=1)
-            logits, *rest = self.parts.run_click(pre, coords.to(self.dtype))
+            logits, *rest = parts.run_click({"pre": pre, "coords": coords.to(self.dtype)})
         return (logits.float(), *rest)
 
 
@@ -97,34 +91,32 @@ class ClickOnDevice:
         info: description of the host.
         dtype: of the arithmetic.
         precision: "exact" or "fast", for the layout.
+
+    Raises:
+        UnsupportedHostError: a network of unknown structure.
     """
 
     def __init__(
         self, model: nn.Module, info, device: torch.device, dtype: torch.dtype, precision: str
     ):
-        self.info, self.device, self.dtype, self.precision = info, device, dtype, precision
-        parts = graphs.build_parts(model, info, None, compose=False)
-        if parts is None:
-            raise hosts.UnsupportedHostError(
-                f"{info.name} has parts that engine='cuda' does not know; use engine='eager'."
-            )
-        self.parts = parts.to(device)
-        self.host = parts.host[0]
+        self.device, self.dtype, self.precision = device, dtype, precision
+        self.parts = graphs.build_parts(model, info, None, compose=False).to(device)
         self._replayed: Replayed | None = None
 
-    def fold(self, *inputs: Tensor | None) -> None:
+    def fold(self, *inputs: Tensor) -> None:
         """Fold batch norms, by one pass in float32, and take on the dtype."""
-        stock = self.host.normalization
-        self.host.normalization = Normalization(stock, self.device, torch.float32)
-        module = Clicking(self.parts, self.host, self.info, torch.float32)
-        given = [None if t is None else t.to(self.device) for t in inputs]
+        host = self.parts.host
+        stock = host.normalization
+        host.normalization = Normalization(stock, self.device, torch.float32)
+        module = Clicking(self.parts, torch.float32)
+        given = [t.to(self.device) for t in inputs]
         graphs.fold_parts(self.parts, lambda: module(*given))
         self.parts.to(self.dtype)
-        self.host.normalization = Normalization(stock, self.device, self.dtype)
+        host.normalization = Normalization(stock, self.device, self.dtype)
         module.dtype = self.dtype
         self._replayed = Replayed(module.eval(), self.device, self.precision)
 
-    def run(self, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+    def run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         return self._replayed(*inputs)
 
 
@@ -137,7 +129,7 @@ class RefineOnDevice(nn.Module):
 
     def __init__(self, model: nn.Module, device: torch.device, dtype: torch.dtype):
         super().__init__()
-        host = model.host if getattr(model, "is_fdrn", False) else model
+        host, _ = hosts.host_of(model)
         projection = graphs.projection_of(host)
         self.channels = None if projection is None else projection.in_channels
         self.stock_maps = host.dist_maps_refine
@@ -170,5 +162,3 @@ class RefineOnDevice(nn.Module):
         maps = draw_on_device(self.stock_maps, points, size)
         inputs = (t.to(self.dtype) for t in (image, maps, aligned, coarse))
         return self.refine(*inputs).float(), coarse
-
-

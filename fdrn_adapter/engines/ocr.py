@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter.engines.rewrites import affine_of, upsampling_matrix
+from fdrn_adapter.features.roi import cells
 
 DIRECT = 2  # branches (of stride 4 and 8) that are concatenated as in the stock network
 
@@ -83,7 +84,7 @@ class OCRHead(nn.Module):
     def _make_matrices(self, size: tuple[int, int], branches: int) -> None:
         rows, shifted_rows = [], []
         for i in range(DIRECT, branches):
-            h, w = (-(-side // 2**i) for side in size)
+            h, w = (cells(side, 2**i) for side in size)
             up = [upsampling_matrix(n, side) for n, side in ((h, size[0]), (w, size[1]))]
             rows.append(up[0])
             shifted_rows += _shifted(up[0])

@@ -10,6 +10,7 @@ by products with small matrices.
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from fdrn_adapter.engines.rewrites import affine_of, parts_of, separable
 
@@ -42,8 +43,6 @@ def projection(refiner: nn.Module) -> nn.Conv2d:
 
 def on_focus_crop(features: Tensor, side: int, boxes: Tensor) -> Tensor:
     """Features of the coarse stage under a focus crop of side x side, as the host aligns them."""
-    from torchvision.ops import roi_align
-
     rows, cols = (int(n) for n in features.shape[2:])
     return roi_align(features, boxes, [rows, cols], cols / side, aligned=True)
 

@@ -1,11 +1,79 @@
-"""Exact rewrites of SegFormer's parts on a private copy: its decode head and its Mix-FFNs."""
+"""SegFormer networks for the engines: cut behind stage 1, with head and Mix-FFNs rewritten."""
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fdrn_adapter import hosts
+from fdrn_adapter.engines.click_maps import draw_maps
+from fdrn_adapter.engines.parts import Parts
 from fdrn_adapter.engines.rewrites import affine_of, parts_of, upsampling_matrix
-from fdrn_adapter.grafts.injection import tokens_to_map
+from fdrn_adapter.features.roi import cells
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, split_current_click
+from fdrn_adapter.grafts.injection import injections, tokens_to_map
+
+STRIDE = 4  # of stage 1
+
+
+class SegFormerParts(Parts):
+    """A private copy of a SegFormer network, cut behind stage 1, where clicks come in."""
+
+    def __init__(
+        self, net: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None,
+        compose: bool = True,
+    ):
+        super().__init__(net, info, size, compose)
+        rewrite_ffns(self.backbone)
+        self.early = tuple(
+            injection.intake.name for _, _, injection in injections(self.backbone.block1)
+        )
+        extractor, seen = self.host.feature_extractor, self.network_size
+        if SegFormerHead.fits(extractor.decode_head):
+            extractor.decode_head = SegFormerHead(
+                extractor.decode_head,
+                None if seen is None else tuple(cells(side, STRIDE) for side in seen), self.project,
+            )
+            self.project = None  # the head's own
+
+    def run_prepare(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) -> map of stage 1, texture integrated."""
+        return self._stage(1, self.as_network_sees(self.host.normalization(image)))
+
+    def run_click(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
+        coords, embedding = inputs["coords"], self.backbone.patch_embed_side1
+        if "current" not in inputs:
+            clicks = tokens_to_map(*embedding(self.as_network_sees(coords)))
+        else:  # `coords` is the previous mask alone
+            current, history = inputs["current"], inputs["history"]
+            maps = getattr(self.host, self.info.click_maps)
+            parts = (coords, maps.union(current, history), current, history)
+            clicks = embedding.encode(*map(self.as_network_sees, parts))
+        stages, x = [inputs["pre"]], inputs["pre"] + clicks
+        for i in (2, 3, 4):
+            x = self._stage(i, x)
+            stages.append(x)
+        logits, features = self.host.feature_extractor.decode_head(stages)
+        return self.outputs(logits, features, coords.shape[2:])
+
+    def _stage(self, i: int, x: Tensor) -> Tensor:
+        backbone = self.backbone
+        tokens, rows, cols = getattr(backbone, f"patch_embed{i}")(x)
+        for block in getattr(backbone, f"block{i}"):
+            tokens = block(tokens, rows, cols)
+        return tokens_to_map(getattr(backbone, f"norm{i}")(tokens), rows, cols)
+
+    def click_inputs(self, pre: Tensor, image: Tensor, points: Tensor) -> dict[str, Tensor]:
+        maps, prev = getattr(self.host, self.info.click_maps), self.prev_mask(image)
+        if prev is None or not isinstance(maps, DecoupledClickMaps):
+            return super().click_inputs(pre, image, points)
+        # One by one, as the embedding takes them.
+        size = tuple(image.shape[2:])
+        current, history = (
+            draw_maps(maps.host_maps, part, size) for part in split_current_click(points)
+        )
+        return {"pre": pre, "coords": prev, "current": current, "history": history}
 
 
 class SegFormerHead(nn.Module):
@@ -70,7 +138,7 @@ class SegFormerHead(nn.Module):
 
     def _make_matrices(self, size: tuple[int, int]) -> None:
         for stage, times in ((4, 8), (3, 4), (2, 2)):
-            h, w = (-(-side // times) for side in size)
+            h, w = (cells(side, times) for side in size)
             cols = upsampling_matrix(w, size[1], False).T.contiguous()
             self.register_buffer(f"cols{stage}", cols)
             self.register_buffer(f"rows{stage}", upsampling_matrix(h, size[0], False))

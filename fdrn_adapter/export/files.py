@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from fdrn_adapter import __version__, hosts
-from fdrn_adapter.engines.compilers import OPSET, to_onnx
-from fdrn_adapter.engines.graphs import projection_of
+from fdrn_adapter.engines.onnx_graph import OPSET, to_onnx
+from fdrn_adapter.engines.parts import projection_of
 from fdrn_adapter.export import PRECISIONS
 from fdrn_adapter.export.graphs import Decoder, Encoder, RefineStage
 

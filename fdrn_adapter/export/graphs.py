@@ -2,15 +2,14 @@
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import roi_align
 
 from fdrn_adapter.engines import graphs
 from fdrn_adapter.engines.refinement import on_focus_crop
 from fdrn_adapter.engines.rewrites import SeparableInterpolation
-from fdrn_adapter.errors import UnsupportedHostError
-from fdrn_adapter.features import recycling
-from fdrn_adapter.features.roi import SHRINK, Grid
-from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, split_current_click
-from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE
+from fdrn_adapter.features.intake import Intake
+from fdrn_adapter.features.roi import alignment_matrix
+from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps
 
 _AXES = {0: "batch", 2: "rows", 3: "cols"}
 
@@ -50,15 +49,11 @@ class Decoder(nn.Module):
     def __init__(self, model: nn.Module, crop: int):
         super().__init__()
         self.parts = graphs.build_parts(model, model.info, (crop, crop), compose=False)
-        if self.parts is None:
-            raise UnsupportedHostError(f"{model.info.name} has a structure that is not exported.")
-        maps = getattr(model.host, model.info.click_maps)
-        self.decoupled = isinstance(maps, DecoupledClickMaps)
-        self.union = maps.union if self.decoupled else None
-        stock = maps.host_maps if self.decoupled else maps
+        self.intakes = self.parts.net.intakes
+        self.maps = getattr(self.parts.host, model.info.click_maps)
+        stock = getattr(self.maps, "host_maps", self.maps)
         self.radius, self.scale = float(stock.norm_radius), float(stock.spatial_scale)
         self.disks = bool(stock.use_disks)
-        self.binary = bool(getattr(model.host, "binary_prev_mask", False))
         self.grids, self.info, self.crop = model.image_encoder.grids, model.info, crop
         self.with_prev_mask = bool(model.with_prev_mask)
         self.inputs = (
@@ -72,46 +67,40 @@ class Decoder(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(self.inputs, tensors, strict=True))
-        place = torch.stack([given["image_size"], given["input_size"]]).double()
-        aligned = {
-            name: self._align(given[name], given["roi"].double(), place, name)
-            for name in self.grids
+        taken = {
+            i.name: i.combine(*(self._align(given, name, i) for name in i.maps))
+            for i in self.intakes
         }
-        low, affinity = aligned.get("low"), None
-        if "context" in aligned:
-            low = torch.cat([low, aligned["context"]], dim=1)
-        if "key" in aligned:
-            affinity = recycling.affinity(aligned["key"], aligned["query"])
         coords = self._maps(given["points"])
         if self.with_prev_mask:
-            prev = given["prev_mask"]
-            prev = (prev > 0.5).to(prev) if self.binary else prev
+            prev = self.parts.prev_mask(torch.cat([given["crop"], given["prev_mask"]], dim=1))
             coords = torch.cat([prev, coords], dim=1)
-        with graphs.recycled(low, affinity), SeparableInterpolation():
+        with self.parts.recycling(taken), SeparableInterpolation():
             pre = self.parts.run_prepare(given["crop"])
-            return self.parts.run_click(pre, coords)
+            return self.parts.run_click({"pre": pre, "coords": coords})
 
-    def _align(self, feature: Tensor, roi: Tensor, place: Tensor, name: str) -> Tensor:
-        stride = LOW_STRIDE if name in ("low", "context") else HIGH_STRIDE
-        side = self.info.network_size((self.crop, self.crop))[0]
-        rows, cols = (
+    def _align(self, given: dict[str, Tensor], name: str, intake: Intake) -> Tensor:
+        """A map on the cells of the host's."""
+        feature, roi = given[name], given["roi"].double()
+        seen = self.info.network_size((self.crop, self.crop))
+        matrices = [
             alignment_matrix(
-                roi[2 * axis], roi[2 * axis + 1], place[0, axis], place[1, axis], side,
-                Grid(stride), self.grids[name], axis, -(-side // stride), feature.shape[2 + axis],
+                roi[2 * axis], roi[2 * axis + 1], given["image_size"][axis].double(),
+                given["input_size"][axis].double(), seen[axis], intake.grid, self.grids[name], axis,
+                intake.cells(seen)[axis], feature.shape[2 + axis],
             ).to(feature)
             for axis in (0, 1)
-        )
-        return rows @ feature @ cols.T
+        ]
+        return matrices[0] @ feature @ matrices[1].T
 
     def _maps(self, points: Tensor) -> Tensor:
-        if not self.decoupled:
-            return self._draw(points)
-        current, history = (self._draw(part) for part in split_current_click(points))
-        return torch.cat([self.union(current, history), current, history], dim=1)
+        """(1, 2 or 6, S, S), as the stock DistMaps or what stands in for it."""
+        def drawn(part: Tensor) -> Tensor:
+            return draw(part, self.crop, self.radius, self.scale, self.disks)
 
-    def _draw(self, points: Tensor) -> Tensor:
-        """(1, 2, S, S), as the stock DistMaps."""
-        return draw(points, self.crop, self.radius, self.scale, self.disks)
+        if isinstance(self.maps, DecoupledClickMaps):
+            return self.maps(points, points, drawn)
+        return drawn(points)
 
 
 class RefineStage(nn.Module):
@@ -134,8 +123,6 @@ class RefineStage(nn.Module):
         self.radius, self.scale = float(stock.norm_radius), float(stock.spatial_scale)
 
     def forward(self, crop, points, feature, logits, box) -> Tensor:
-        from torchvision.ops import roi_align
-
         side = int(crop.shape[-1])
         boxes = torch.cat([torch.zeros(1).to(box), box])[None]
         aligned = on_focus_crop(feature, side, boxes)
@@ -159,35 +146,3 @@ def draw(points: Tensor, side: int, radius: float, scale: float, disks: bool) ->
     if disks:
         return (nearest <= (radius * scale) ** 2).float()
     return (nearest.sqrt() * 2).tanh()
-
-
-def alignment_matrix(
-    first: Tensor, last: Tensor, image_side: Tensor, input_side: Tensor, crop_side: int,
-    host: Grid, encoder: Grid, axis: int, n_out: int, n_in: Tensor | int,
-) -> Tensor:
-    """`roi.align` along one axis, (n_out, n_in): see `roi` for the frames that are chained.
-
-    What `roi.samplings` computes from numbers, in operations that can be traced.
-
-    Args:
-        first, last: of the roi, inclusive, image pixels.
-        image_side, input_side: pixels of the image and of what the encoder was given.
-        crop_side: pixels of what the host's first convolution sees.
-        host, encoder: grids of the two maps.
-        n_out, n_in: cells of the two maps.
-    """
-    image_per_crop = (last - first) / (crop_side - 1)
-    input_per_image = input_side / image_side
-    image_px = first + host.offset_rc[axis] * image_per_crop
-    input_px = (image_px + 0.5) * input_per_image - 0.5
-    start = (input_px - encoder.offset_rc[axis]) / encoder.stride
-    step = host.stride * image_per_crop * input_per_image / encoder.stride
-    bin_size = step.clamp(min=1e-3) * (1 - SHRINK)
-    samples = bin_size.ceil()
-    begin = start + step * (n_out - 1) / 2 - bin_size * n_out / 2
-    k = torch.arange(samples.long(), device=first.device).to(first)
-    i = torch.arange(n_out).to(first)
-    at = begin + i[:, None] * bin_size + (k[None] + 0.5) * bin_size / samples  # (n_out, samples)
-    j = torch.arange(n_in).to(first)
-    at = torch.minimum(at.clamp(min=0), j[-1])  # beyond the border the nearest cell stands in
-    return (1 - (at[..., None] - j).abs()).clamp(min=0).mean(dim=1)

@@ -1,22 +1,17 @@
 """Image features: what `encode_image` returns, kept over clicks, objects and undo steps."""
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.features.kept import Alignments
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.weight_files import read_file
 
 _FORMAT = "fdrn_adapter.ImageFeatures/1"
-# Rois whose alignment is kept per image: the crop in use, the one before (undo) and their mirrors.
-_KEPT_ALIGNMENTS = 4
 
 
 @dataclass(eq=False)
@@ -26,15 +21,15 @@ class ImageFeatures:
     Attributes:
         maps: "low" (B, C, h4, w4), the two views "key" and "query" (B, 128, h16, w16), and
             "context", a third one (`wrap(context_channels=...)`); maps that the model does not use
-            are left out. Or "embedding" (B, C, h, w) alone, of which `views` makes the rest.
+            are left out. Or "embedding" (B, C, h, w) alone, of which the model's intakes make
+            views once it is aligned.
         grids: stride and offset of each map's cells on the encoder's input.
         image_size: rows and columns of the images.
         input_size: rows and columns of what the encoder saw (smaller for images beyond its cap).
         architecture: encoder and taps the features come from.
         weights: fingerprint of the encoder's weights, empty while training.
-        views: what turns an embedding that is aligned already into what the host takes: an object
-            with `context(aligned)` and `key(aligned)`. Not saved; the model that recycles the
-            features lends its own.
+        batch: number of images.
+        alignments: what was computed for recent rois.
     """
 
     maps: dict[str, Tensor]
@@ -44,8 +39,7 @@ class ImageFeatures:
     architecture: str
     weights: str = ""
     batch: int = 0
-    views: Any = field(default=None, repr=False)
-    _alignments: "_Alignments" = field(default_factory=lambda: _Alignments(), repr=False)
+    alignments: Alignments = field(default_factory=Alignments, repr=False)
 
     def __post_init__(self) -> None:
         if self.maps:
@@ -75,7 +69,7 @@ class ImageFeatures:
     def _with(self, maps: dict[str, Tensor]) -> "ImageFeatures":
         return ImageFeatures(
             maps, self.grids, self.image_size, self.input_size, self.architecture, self.weights,
-            self.batch, self.views,
+            self.batch,
         )
 
     def save(self, path: str | Path) -> None:
@@ -108,32 +102,3 @@ class ImageFeatures:
             )
         stored["grids"] = {name: Grid(*grid) for name, grid in stored["grids"].items()}
         return cls(**stored)
-
-
-class _Alignments:
-    """The last few Recyclings of an encoding, so that an unchanged roi is aligned once.
-
-    Copies and pickles of features start empty: alignments are cheap to redo and large to carry.
-    """
-
-    def __init__(self) -> None:
-        self._items: OrderedDict[tuple, Any] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple, build: Callable[[], Any]) -> Any:
-        with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return self._items[key]
-        made = build()
-        with self._lock:
-            self._items[key] = made
-            while len(self._items) > _KEPT_ALIGNMENTS:
-                self._items.popitem(last=False)
-        return made
-
-    def __deepcopy__(self, memo: dict) -> "_Alignments":
-        return _Alignments()
-
-    def __reduce__(self) -> tuple:
-        return (_Alignments, ())

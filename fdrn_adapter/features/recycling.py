@@ -1,7 +1,6 @@
 """Image features placed under crops: aligned when a network asks, and kept while the crop stays."""
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,33 +9,79 @@ from torch import Tensor
 from fdrn_adapter.errors import FeatureMismatchError
 from fdrn_adapter.features import roi
 from fdrn_adapter.features.image_features import ImageFeatures
+from fdrn_adapter.features.intake import Aligned, Intake
+from fdrn_adapter.features.kept import Kept
 from fdrn_adapter.features.roi import Grid, Placement
 
 
 class Recycling:
     """Image features placed under a batch of crops; aligns them on demand and remembers it.
 
-    Built by `recycle`. Aligned maps and affinities depend on the rois, the crop size and the size
-    of the host's maps only, so they are kept while these stay; nothing is kept that gradients flow
+    Built by `recycle`. What an injection takes depends on the rois, the crop size and the size of
+    the host's maps only, so it is kept while these stay; nothing is kept that gradients flow
     through.
 
     Args:
         features: one or several encodings.
         rois: (B, 4) float64, CPU: rmin, rmax, cmin, cmax, inclusive, in image pixels.
         image_index: for each roi, the number of its image, counted through all encodings.
+        kept: where results are kept; the encoding's, so that they outlast this object.
     """
 
-    def __init__(self, features: Sequence[ImageFeatures], rois: Tensor, image_index: list[int]):
+    def __init__(
+        self, features: Sequence[ImageFeatures], rois: Tensor, image_index: Sequence[int],
+        kept: Kept | None = None,
+    ):
         self.features, self.rois = tuple(features), rois
         owners = [(f, i) for f in self.features for i in range(f.batch)]
         self.owners = [owners[i] for i in image_index]
+        self.kept = Kept() if kept is None else kept
         self._keeps = not any(m.requires_grad for f in self.features for m in f.maps.values())
-        self._kept: dict[tuple, Any] = {}
-        self._lock = threading.Lock()
 
     @property
     def batch(self) -> int:
         return len(self.owners)
+
+    def aligned(
+        self, intakes: Iterable[Intake], crop_size: tuple[int, int], separable: bool = False
+    ) -> Aligned:
+        """What injections take on crops of this size.
+
+        Args:
+            intakes: the model's.
+            crop_size: rows and columns of what the host's first convolution sees.
+            separable: by `roi.align_separable`, which is faster and rounds in another way.
+        """
+        return Aligned(
+            {i.name: self.take(i, crop_size, separable=separable) for i in intakes}, source=self
+        )
+
+    def take(
+        self, intake: Intake, crop_size: tuple[int, int], out_size: tuple[int, int] | None = None,
+        separable: bool = False,
+    ) -> Tensor:
+        """What one injection takes.
+
+        Args:
+            intake: of the injection.
+            crop_size, separable: see `aligned`.
+            out_size: rows and columns of the host's map, where they do not follow from the crop's.
+        """
+        out_size = intake.cells(crop_size) if out_size is None else tuple(out_size)
+        where = (tuple(crop_size), intake.grid, out_size, separable)
+        learning = intake.learns and torch.is_grad_enabled()
+
+        def compute() -> Tensor:
+            if not intake.learns:  # the maps themselves are of no further use
+                return intake.combine(*(self._align(name, *where) for name in intake.maps))
+            return intake.combine(*(
+                self._keep(("aligned", name, *where), lambda n=name: self._align(n, *where))
+                for name in intake.maps
+            ))
+
+        if learning:
+            return compute()
+        return self._keep(("taken", *intake.key, *where), compute, intake.stamp())
 
     def low(
         self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int],
@@ -45,54 +90,23 @@ class Recycling:
         """f_low on the host's cells, followed by the context if there is one: (B, C, *out_size).
 
         Args:
-            crop_size, host, out_size: of the crop, and of the host's map on it.
-            separable: by `roi.align_separable`, which is faster and rounds in another way.
+            crop_size, separable: see `aligned`.
+            host: cells of the host's map on the crop.
+            out_size: rows and columns of the host's map.
         """
-        where = (crop_size, host, out_size, separable)
-        if self._views is not None:
-            return self._keep(
-                ("low", *where), lambda: self._views.context(self._align("embedding", *where))
-            )
-        names = ["low"]
-        if all("context" in features.maps for features in self.features):
-            names.append("context")
-
-        def compute() -> Tensor:
-            maps = [self._align(name, *where) for name in names]
-            return torch.cat(maps, dim=1) if len(maps) > 1 else maps[0]
-
-        return self._keep(("low", *where), compute)
+        names = ("low", "context")[: 1 + all("context" in f.maps for f in self.features)]
+        return self.take(Intake("low", names, host), crop_size, out_size, separable)
 
     def affinity(
         self, crop_size: tuple[int, int], host: Grid, out_size: tuple[int, int],
         separable: bool = False,
     ) -> Tensor:
         """A of eq. 3 between the host's cells: (B, hw, hw). Arguments as of `low`."""
-        where = (crop_size, host, out_size, separable)
+        intake = Intake("affinity", ("key", "query"), host, affinity)
+        return self.take(intake, crop_size, out_size, separable)
 
-        def compute() -> Tensor:
-            if self._views is None:
-                return affinity(self._align("key", *where), self._align("query", *where))
-            key = self._views.key(self._align("embedding", *where))
-            return affinity(key, key)
-
-        return self._keep(("affinity", *where), compute)
-
-    @property
-    def _views(self) -> Any:
-        """What makes views of an embedding after its alignment; None where F1 gives views."""
-        return self.features[0].views
-
-    def _keep(self, key: tuple, compute) -> Any:
-        with self._lock:
-            kept = self._kept.get(key)
-        if kept is None:
-            kept = compute()
-            # Views of an embedding can have gradients where the embedding has none.
-            if self._keeps and not (isinstance(kept, Tensor) and kept.requires_grad):
-                with self._lock:
-                    self._kept[key] = kept
-        return kept
+    def _keep(self, key: tuple, compute: Callable[[], Any], stamp: Any = None) -> Any:
+        return self.kept.get(key, compute, stamp) if self._keeps else compute()
 
     def _align(
         self, name: str, crop_size, host: Grid, out_size, separable: bool = False
@@ -193,9 +207,15 @@ def recycle(
         mine = [b for b in range(len(rois)) if index[b] == i]
         if mine:
             roi.check_rois(rois[mine], size)
-    owner = encodings[0]
-    key = (tuple(map(id, encodings)), tuple(map(tuple, rois.tolist())), tuple(index))
-    return owner._alignments.get(key, lambda: Recycling(encodings, rois, index))
+    placement = (tuple(map(tuple, rois.tolist())), tuple(index))
+    kept = encodings[0].alignments.of(placement, encodings[1:])
+    return Recycling(encodings, rois, index, kept)
+
+
+def whole_images(features: ImageFeatures) -> Recycling:
+    """Features under crops that are the images themselves, from edge to edge."""
+    rows, cols = features.image_size
+    return recycle(features, torch.tensor([[0, rows - 1, 0, cols - 1]] * features.batch))
 
 
 def _image_index(given: Sequence[int] | None, num_rois: int, num_images: int) -> list[int]:

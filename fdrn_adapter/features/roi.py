@@ -13,6 +13,7 @@ out of inclusive rois and resizes them with align_corners=True, hence the (h-1).
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,11 @@ class Grid:
     offset_rc: tuple[float, float] = (0.0, 0.0)
 
 
+def cells(side: int, stride: float) -> int:
+    """Cells of a map of this stride on so many pixels: networks round up."""
+    return -int(-side // stride)
+
+
 @dataclass(frozen=True)
 class Placement:
     """How a batch of crops lies in its images.
@@ -53,18 +59,47 @@ class Placement:
     input_size: Tensor
     crop_size: tuple[int, int]
 
-    def cells(self, host: Grid, encoder: Grid, axis: int) -> tuple[Tensor, Tensor]:
+    def on_encoder(self, host: Grid, encoder: Grid, axis: int) -> tuple[Tensor, Tensor]:
         """Host cell i of `axis` (0 rows, 1 columns) lies on encoder cell start + i*step, (B,)."""
         first, last = self.rois[:, 2 * axis], self.rois[:, 2 * axis + 1]
-        rows_or_cols = self.crop_size[axis]
-        image_per_crop = (last - first) / (rows_or_cols - 1) if rows_or_cols > 1 else 0 * first
-        # The encoder's input is the image, resized the half-pixel way when it is too large.
-        input_per_image = self.input_size[:, axis] / self.image_size[:, axis]
-        image_px = first + host.offset_rc[axis] * image_per_crop
-        input_px = (image_px + 0.5) * input_per_image - 0.5
-        start = (input_px - encoder.offset_rc[axis]) / encoder.stride
-        step = host.stride * image_per_crop * input_per_image / encoder.stride
-        return start, step
+        return chained(
+            first, last, self.image_size[:, axis], self.input_size[:, axis], self.crop_size[axis],
+            host, encoder, axis,
+        )
+
+
+def chained(
+    first: Tensor, last: Tensor, image_side: Tensor, input_side: Tensor, crop_side: int,
+    host: Grid, encoder: Grid, axis: int,
+) -> tuple[Tensor, Tensor]:
+    """The frames of one axis (0 rows, 1 columns) in a chain: cell i lies on start + i * step.
+
+    Args:
+        first, last: of the rois, inclusive, image pixels.
+        image_side, input_side: pixels of the image and of what the encoder was given.
+        crop_side: pixels of what the host's first convolution sees.
+        host, encoder: grids of the two maps.
+
+    Returns:
+        start and step, in cells of the encoder's map, of the same shape as `first`.
+    """
+    image_per_crop = (last - first) / (crop_side - 1) if crop_side > 1 else 0 * first
+    # The encoder's input is the image, resized the half-pixel way when it is too large.
+    input_per_image = input_side / image_side
+    image_px = first + host.offset_rc[axis] * image_per_crop
+    input_px = (image_px + 0.5) * input_per_image - 0.5
+    start = (input_px - encoder.offset_rc[axis]) / encoder.stride
+    step = host.stride * image_per_crop * input_per_image / encoder.stride
+    return start, step
+
+
+def _bins(start: Any, step: Any, n_out: int) -> tuple[Any, Any]:
+    """ROI Align's bins along one axis: the middle of all of them, and the size of one."""
+    return start + step * (n_out - 1) / 2, _at_least(1e-3, step) * (1 - SHRINK)
+
+
+def _at_least(least: float, value: Any) -> Any:
+    return value.clamp(min=least) if isinstance(value, Tensor) else np.maximum(value, least)
 
 
 def align(
@@ -91,7 +126,7 @@ def align(
     Returns:
         (B, C, *out_size).
     """
-    start_step = [placement.cells(host, encoder, axis) for axis in (0, 1)]
+    start_step = [placement.on_encoder(host, encoder, axis) for axis in (0, 1)]
     pads = [
         _overhang(start, step, n_out, n_in)
         for (start, step), n_out, n_in in zip(start_step, out_size, feature.shape[-2:], strict=True)
@@ -99,9 +134,8 @@ def align(
     boxes = [map_index.double()]
     for axis in (1, 0):  # torchvision wants (index, x1, y1, x2, y2)
         start, step = start_step[axis]
-        bin_size = step.clamp(min=1e-3) * (1 - SHRINK)
-        centre = start + step * (out_size[axis] - 1) / 2 + pads[axis][0]
-        half = bin_size * out_size[axis] / 2
+        middle, bin_size = _bins(start, step, out_size[axis])
+        centre, half = middle + pads[axis][0], bin_size * out_size[axis] / 2
         boxes += [centre - half + 0.5, centre + half + 0.5]
     index, x1, x2, y1, y2 = boxes
     if feature.dtype in (torch.float16, torch.bfloat16) and feature.device.type == "cpu":
@@ -155,21 +189,62 @@ def samplings(
     axes = [
         [_sampling(*at, n_out, n_in) for at in zip(start.tolist(), step.tolist(), strict=True)]
         for axis, (n_out, n_in) in enumerate(zip(out_size, in_size, strict=True))
-        for start, step in [placement.cells(host, encoder, axis)]
+        for start, step in [placement.on_encoder(host, encoder, axis)]
     ]
     return list(zip(*axes, strict=True))
 
 
 def _sampling(start: float, step: float, n_out: int, n_in: int) -> Sampling:
-    """Means of samples of a linear interpolation, at the places where ROI Align takes them."""
-    bin_size = max(step, 1e-3) * (1 - SHRINK)
-    samples = math.ceil(bin_size)
-    begin = start + step * (n_out - 1) / 2 - bin_size * n_out / 2
-    at = begin + bin_size * (np.arange(n_out)[:, None] + (np.arange(samples) + 0.5) / samples)
-    at = np.clip(at, 0, n_in - 1)  # beyond the border the nearest cell stands in
+    """One axis of one roi, by numbers: only the cells that are reached."""
+    at = _samples(start, step, n_out, n_in - 1)
     first, stop = int(at[0, 0]), min(n_in, int(at[-1, -1]) + 2)
-    near = np.maximum(1 - np.abs(at[..., None] - np.arange(first, stop)), 0)
-    return Sampling(torch.from_numpy(near.mean(axis=1)), first, stop)
+    return Sampling(torch.from_numpy(_means(at, np.arange(first, stop))), first, stop)
+
+
+def alignment_matrix(
+    first: Tensor, last: Tensor, image_side: Tensor, input_side: Tensor, crop_side: int,
+    host: Grid, encoder: Grid, axis: int, n_out: int, n_in: Tensor | int,
+) -> Tensor:
+    """`align` along one axis as a matrix (n_out, n_in), in operations that can be traced.
+
+    Args:
+        first, last, image_side, input_side: float64 scalars; see `chained`, also for the others.
+        n_out, n_in: cells of the two maps.
+    """
+    start, step = chained(
+        first, last, image_side, input_side, crop_side, host, encoder, axis
+    )
+    at_cells = _counted(n_in, start)
+    return _means(_samples(start, step, n_out, at_cells[-1]), at_cells)
+
+
+def _samples(start: Any, step: Any, n_out: int, last_cell: Any) -> Any:
+    """(n_out, samples): where ROI Align samples the encoder's map along one axis, in its cells.
+
+    Args:
+        start, step: of one roi, two numbers, or two scalar tensors where this is traced.
+        n_out: cells of the host's map.
+        last_cell: beyond it, and before cell 0, the nearest cell stands in.
+    """
+    middle, bin_size = _bins(start, step, n_out)
+    traced = isinstance(start, Tensor)
+    samples = bin_size.ceil() if traced else np.ceil(bin_size)
+    begin = middle - bin_size * n_out / 2
+    inside = (_counted(samples, start) + 0.5) / samples
+    at = begin + bin_size * (_counted(n_out, start)[:, None] + inside)
+    return (torch if traced else np).minimum(_at_least(0, at), last_cell)
+
+
+def _means(at: Any, at_cells: Any) -> Any:
+    """(n_out, cells): a linear interpolation between cells at each sample, averaged."""
+    return _at_least(0, 1 - abs(at[..., None] - at_cells)).mean(1)
+
+
+def _counted(n: Any, like: Any) -> Any:
+    """0 to n - 1, in the kind and precision of `like`."""
+    if not isinstance(like, Tensor):
+        return np.arange(n, dtype=np.float64)
+    return torch.arange(n.long() if isinstance(n, Tensor) else n, device=like.device).to(like)
 
 
 def align_separable(

@@ -1,32 +1,15 @@
 """Where recycled features enter the host: forward hooks on its blocks.
 
-The hooks stay registered for the life of the model and read what belongs to the current call from
-a context variable, so that threads (and re-entrant calls) never see each other's features.
+The hooks stay registered for the life of the model, and take what belongs to the current call from
+the context (`features.current`).
 """
-
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from fdrn_adapter.features.recycling import Recycling
-from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.features import current
+from fdrn_adapter.features.intake import Aligned, Intake
 
-LOW, HIGH = "low", "high"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One forward pass of an FDRN model: what to recycle, and onto which crop size (rows, cols).
-
-    The size is what the host's first convolution sees (`HostInfo.network_size`).
-    """
-
-    recycling: Recycling | None
-    crop_size: tuple[int, int]
-
-
-current_call: ContextVar[Call | None] = ContextVar("fdrn_adapter_call", default=None)
+LOW, HIGH = "low", "high"  # the levels of features
 
 
 def tokens_to_map(tokens: Tensor, rows: int, cols: int) -> Tensor:
@@ -39,26 +22,25 @@ class Injection:
     """A forward hook that replaces the host's features where recycled ones enter.
 
     Args:
-        module: SemanticFeatureIntegration (kind HIGH) or TextureFeatureIntegration (kind LOW).
-        kind: which recycled features it takes.
-        grid: cells of the host's map on the crop that the network sees.
+        module: takes the host's map and what is recycled, and gives the host's map:
+            SemanticFeatureIntegration, TextureFeatureIntegration.
+        intake: what of the image's features it takes.
+        key: of the model, see `features.current`.
     """
 
-    def __init__(self, module: nn.Module, kind: str, grid: Grid):
-        self.module, self.kind, self.grid = module, kind, grid
+    def __init__(self, module: nn.Module, intake: Intake, key: current.Key):
+        self.module, self.intake, self.recycling_key = module, intake, key
 
     def integrate(self, f: Tensor) -> Tensor:
         """The host's map f (B, C, h, w) with what is recycled in the current call."""
-        call = current_call.get()
-        if call is None or call.recycling is None:
+        aligned = current.of(self)
+        if not isinstance(aligned, Aligned):
             raise RuntimeError(
                 "A network wrapped by fdrn_adapter was run past its FDRNModel, so there are no "
                 "image features. Call model(image, points) instead of model.host(...), or take "
                 "the stock network back with fdrn_adapter.unwrap(model)."
             )
-        take = call.recycling.low if self.kind == LOW else call.recycling.affinity
-        recycled = take(call.crop_size, self.grid, tuple(f.shape[-2:]))
-        return self.module(f, recycled.to(f.dtype))
+        return self.module(f, aligned.tensors[self.intake.name].to(f.dtype))
 
 
 class BranchInjection(Injection):
@@ -68,8 +50,8 @@ class BranchInjection(Injection):
         branch: its index in the module's output.
     """
 
-    def __init__(self, module: nn.Module, kind: str, grid: Grid, branch: int):
-        super().__init__(module, kind, grid)
+    def __init__(self, module: nn.Module, intake: Intake, key: current.Key, branch: int):
+        super().__init__(module, intake, key)
         self.branch = branch
 
     def __call__(self, host_module: nn.Module, args: tuple, output: list[Tensor]) -> list[Tensor]:

@@ -4,7 +4,8 @@ from operator import attrgetter
 
 from torch import nn
 
-from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.features import current
+from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.grafts.click_encoder import DecoupledClickEncoder
 from fdrn_adapter.grafts.injection import Injection
 from fdrn_adapter.hosts.description import HostInfo
@@ -47,11 +48,11 @@ class HostFamily:
         """
         raise NotImplementedError
 
-    def injection(self, module: nn.Module, kind: str, grid: Grid) -> Injection:
+    def injection(self, module: nn.Module, intake: Intake, key: current.Key) -> Injection:
         """The forward hook that lets recycled features into the output of a block.
 
         Args:
-            module, kind, grid: see `Injection`.
+            module, intake, key: see `Injection`.
         """
         raise NotImplementedError
 

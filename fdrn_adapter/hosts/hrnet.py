@@ -3,8 +3,9 @@
 from torch import nn
 
 from fdrn_adapter.errors import UnsupportedHostError
-from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import LOW, BranchInjection
+from fdrn_adapter.features import current
+from fdrn_adapter.features.intake import Intake
+from fdrn_adapter.grafts.injection import BranchInjection
 from fdrn_adapter.hosts.description import (
     HIGH_BRANCH,
     LOW_BRANCH,
@@ -16,6 +17,7 @@ from fdrn_adapter.hosts.description import (
 from fdrn_adapter.hosts.family import HostFamily
 
 _BACKBONE = "feature_extractor"
+_STRIDES = (4, 8, 16)  # of the branches of stage 3
 
 
 class HRNetFamily(HostFamily):
@@ -63,8 +65,11 @@ class HRNetFamily(HostFamily):
             **common_fields(net, pipeline, "maps_transform", int(backbone.conv1.out_channels)),
         )
 
-    def injection(self, module: nn.Module, kind: str, grid: Grid) -> BranchInjection:
-        return BranchInjection(module, kind, grid, LOW_BRANCH if kind == LOW else HIGH_BRANCH)
+    def injection(
+        self, module: nn.Module, intake: Intake, key: current.Key
+    ) -> BranchInjection:
+        branch = _STRIDES.index(intake.grid.stride)
+        return BranchInjection(module, intake, key, branch)
 
     def timed_parts(self, host: nn.Module, info: HostInfo) -> dict[str, list[nn.Module]]:
         backbone = host.get_submodule(info.backbone)

@@ -2,7 +2,8 @@
 
 from torch import nn
 
-from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.features import current
+from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.grafts.click_encoder import DecoupledPatchEmbedding
 from fdrn_adapter.grafts.injection import TokenInjection
 from fdrn_adapter.hosts.description import HostInfo, common_fields, framework, pipeline_of
@@ -51,8 +52,8 @@ class SegFormerFamily(HostFamily):
             **common_fields(net, pipeline, _SIDE, widths[0]),
         )
 
-    def injection(self, module: nn.Module, kind: str, grid: Grid) -> TokenInjection:
-        return TokenInjection(module, kind, grid)
+    def injection(self, module: nn.Module, intake: Intake, key: current.Key) -> TokenInjection:
+        return TokenInjection(module, intake, key)
 
     def timed_parts(self, host: nn.Module, info: HostInfo) -> dict[str, list[nn.Module]]:
         backbone = host.get_submodule(info.backbone)

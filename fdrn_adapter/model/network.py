@@ -4,7 +4,6 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -15,19 +14,21 @@ from fdrn_adapter import hosts, trusted
 from fdrn_adapter.encoders.catalogue import build_backbone
 from fdrn_adapter.encoders.image_encoder import ImageEncoder, build_encoder
 from fdrn_adapter.errors import FeatureMismatchError
+from fdrn_adapter.features import current
 from fdrn_adapter.features.image_features import ImageFeatures
-from fdrn_adapter.features.recycling import DeferredRecycling, Recycling, recycle
-from fdrn_adapter.features.roi import Grid
+from fdrn_adapter.features.intake import Aligned, Intake
+from fdrn_adapter.features.recycling import (
+    DeferredRecycling,
+    Recycling,
+    recycle,
+    whole_images,
+)
 from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, without_decoupled_maps
-from fdrn_adapter.grafts.injection import HIGH, LOW, Call, current_call, injections
+from fdrn_adapter.grafts.injection import HIGH, LOW, injections
 from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
 from fdrn_adapter.model import checks
 from fdrn_adapter.model.inference import Inference
 from fdrn_adapter.model.settings import Settings, takes_settings
-
-_recycled: ContextVar[dict[int, Recycling | DeferredRecycling] | None] = ContextVar(
-    "fdrn_recycled", default=None
-)
 
 
 class FDRNModel(nn.Module):
@@ -70,6 +71,8 @@ class FDRNModel(nn.Module):
         self.info = hosts.describe_host(host)
         self.settings = settings.for_host(self.info)
         self.encoder_source = encoder_source
+        self.recycling_key = current.Key()
+        self.intakes: tuple[Intake, ...] = ()
         # What `unwrap` puts back: module flags, and stock modules that are replaced below.
         self._training_flags = {name: m.training for name, m in host.named_modules()}
         self._replaced: dict[str, nn.Module] = {}
@@ -139,13 +142,18 @@ class FDRNModel(nn.Module):
 
     def _inject(self) -> None:
         info, settings, family = self.info, self.settings, hosts.family_of(self.info)
-        for module, kind, site, b, stride in (
-            (self.tfi, LOW, info.low_site, settings.b_low_tilde, hosts.LOW_STRIDE),
-            (self.sfi, HIGH, info.high_site, settings.b_high_tilde, hosts.HIGH_STRIDE),
-        ):
-            if module is not None:
-                hook = family.injection(module, kind, Grid(stride))
-                self.host.get_submodule(site)[b].register_forward_hook(hook)
+        places = {
+            LOW: (self.tfi, info.low_site, settings.b_low_tilde),
+            HIGH: (self.sfi, info.high_site, settings.b_high_tilde),
+        }
+        intakes = {} if self.image_encoder is None else self.image_encoder.intakes()
+        for level, intake in intakes.items():
+            module, site, b = places[level]
+            if module is None:  # an embedding serves both levels, whichever of them is in use
+                continue
+            hook = family.injection(module, intake, self.recycling_key)
+            self.host.get_submodule(site)[b].register_forward_hook(hook)
+            self.intakes += (intake,)
 
     def _decouple_clicks(self) -> None:
         info = self.info
@@ -191,15 +199,9 @@ class FDRNModel(nn.Module):
         self.check_click(image, points)
         recycling = self.current_recycling(len(image))
         if recycling is None and self.image_encoder is not None:
-            rows, cols = image.shape[-2:]
-            whole = torch.tensor([[0, rows - 1, 0, cols - 1]] * len(image))
-            recycling = recycle(self.image_encoder(image[:, :3]), whole)
-        call = Call(recycling, self.info.network_size(tuple(image.shape[-2:])))
-        token = current_call.set(call)
-        try:
+            recycling = whole_images(self.image_encoder(image[:, :3]))
+        with current.using(self, self.aligned(recycling, image)):
             outputs = self.host(image, points)
-        finally:
-            current_call.reset(token)
         if self.settings.decouple_clicks and "click_map" in outputs:
             outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
         return outputs
@@ -210,7 +212,9 @@ class FDRNModel(nn.Module):
         Raises:
             FeatureMismatchError: it was given another number of rois than `batch`.
         """
-        recycling = (_recycled.get() or {}).get(id(self))
+        recycling = current.of(self)
+        if isinstance(recycling, Aligned):  # called from within its own forward
+            recycling = recycling.source
         if recycling is not None and recycling.batch != batch:
             raise FeatureMismatchError(
                 f"recycling() was given {recycling.batch} rois, and a batch of {batch} crops "
@@ -218,26 +222,37 @@ class FDRNModel(nn.Module):
             )
         return recycling.now() if isinstance(recycling, DeferredRecycling) else recycling
 
-    def encode_image(
-        self, image: Tensor, max_side: int | None = None,
-        encoder: Callable[[Tensor, int | None], ImageFeatures] | None = None,
-    ) -> ImageFeatures:
+    def aligned(
+        self, recycling: Recycling | None, crops: Tensor, separable: bool = False
+    ) -> Aligned:
+        """What this model's injections take.
+
+        Args:
+            recycling: None where nothing is recycled.
+            crops: (B, C, H, W) that the host is given.
+            separable: see `Recycling.aligned`.
+        """
+        if recycling is None:
+            return Aligned({})
+        size = self.info.network_size(tuple(crops.shape[-2:]))
+        return recycling.aligned(self.intakes, size, separable)
+
+    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised, at its own resolution.
             max_side: cap of the longest side in pixels instead of the model's own
                 (`encoder_max_side`).
-            encoder: what runs F1 in its place: an engine.
 
         Raises:
             ValueError: another shape, dtype or range.
         """
-        checks.check_image(image, self._dtype)
+        self.check_image(image)
         if self.image_encoder is None:
             size = tuple(image.shape[-2:])
             return ImageFeatures({}, {}, size, size, "none", batch=len(image))
-        return (self.image_encoder if encoder is None else encoder)(image, max_side)
+        return self.image_encoder(image, max_side)
 
     @contextmanager
     def recycling(
@@ -264,9 +279,7 @@ class FDRNModel(nn.Module):
         """
         for part in [features] if isinstance(features, ImageFeatures) else features:
             self.check_features(part, anywhere)
-            if self.image_encoder is not None:
-                part.views = self.image_encoder.views
-        with self._using(recycle(features, rois, image_index)) as placed:
+        with current.using(self, recycle(features, rois, image_index)) as placed:
             yield placed
 
     @contextmanager
@@ -279,16 +292,8 @@ class FDRNModel(nn.Module):
             encode: returns the features of the batch, one image for each roi.
             rois: (B, 4), see `recycling`; not checked.
         """
-        with self._using(DeferredRecycling(encode, rois)) as deferred:
+        with current.using(self, DeferredRecycling(encode, rois)) as deferred:
             yield deferred
-
-    @contextmanager
-    def _using(self, recycling: Recycling | DeferredRecycling) -> Iterator:
-        token = _recycled.set({**(_recycled.get() or {}), id(self): recycling})
-        try:
-            yield recycling
-        finally:
-            _recycled.reset(token)
 
     # -- training ------------------------------------------------------------------------------
 
@@ -312,6 +317,14 @@ class FDRNModel(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.host.parameters()).dtype
+
+    def check_image(self, image: Tensor) -> None:
+        """Refuse what `encode_image` does not take.
+
+        Raises:
+            ValueError: another shape, dtype or range.
+        """
+        checks.check_image(image, self._dtype)
 
     def check_click(self, image: Tensor, points: Tensor) -> None:
         """Refuse what `forward` does not take.

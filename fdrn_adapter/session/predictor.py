@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fdrn_adapter import engines
 from fdrn_adapter.engines.accelerated import AcceleratedModel
 from fdrn_adapter.errors import FeatureMismatchError
+from fdrn_adapter.features import current
 from fdrn_adapter.features.cache import FeatureCache, cache_of, content_key, encode_cached
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import recycle
@@ -111,7 +112,7 @@ class RecycledImage:
         if self._given is not None:
             return self.net.recycling(features, rois)
         # Found by the weights they were made with: nothing to check.
-        return self.net._using(self.place(features, rois))
+        return current.using(self.net, self.place(features, rois))
 
 
 def mirrors(predictor: Any) -> bool:

@@ -143,13 +143,9 @@ class TimedRecycling:
     def __init__(self, recycling: Any, clock: Clock):
         self._recycling, self._clock = recycling, clock
 
-    def low(self, *args: Any, **kwargs: Any) -> Any:
+    def aligned(self, *args: Any, **kwargs: Any) -> Any:
         with self._clock(ALIGNING):
-            return self._recycling.low(*args, **kwargs)
-
-    def affinity(self, *args: Any, **kwargs: Any) -> Any:
-        with self._clock(ALIGNING):
-            return self._recycling.affinity(*args, **kwargs)
+            return self._recycling.aligned(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._recycling, name)

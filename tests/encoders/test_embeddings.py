@@ -76,9 +76,9 @@ def test_embedding_lies_where_the_pixels_are(model, image):
 
 def test_aligned_first_viewed_after(model, image):
     features, rois = model.encode_image(image), torch.tensor([[5.0, 50, 10, 80]])
-    placed = recycle(features, rois)
+    got = recycle(features, rois).aligned(model.intakes, (CROP, CROP)).tensors
     views, grid = model.image_encoder.views, Grid(16)
-    for stride, got in ((4, placed.low), (16, placed.affinity)):
+    for stride, name in ((4, "low"), (16, "affinity")):
         size = (CROP // stride,) * 2
         sizes = torch.tensor([[60.0, 90]]).double(), torch.tensor([[683.0, 1024]]).double()
         place = Placement(rois.double(), *sizes, (CROP, CROP))
@@ -86,10 +86,9 @@ def test_aligned_first_viewed_after(model, image):
             features.maps["embedding"], torch.tensor([0]), place, grid, Grid(stride), size
         )
         with torch.no_grad():
-            wanted = views.context(aligned) if stride == 4 else affinity(
-                views.key(aligned), views.key(aligned)
-            )
-            assert torch.allclose(got((CROP, CROP), Grid(stride), size), wanted, atol=1e-5)
+            key = torch.nn.functional.conv2d(aligned, views.key_view.weight, views.key_view.bias)
+            wanted = views.context_view(aligned) if stride == 4 else affinity(key, key)
+            assert torch.allclose(got[name], wanted, atol=1e-5)
 
 
 def test_embedding_changes_the_output_and_is_encoded_once(model, image, monkeypatch):
@@ -182,7 +181,7 @@ def test_features_from_an_embedding_that_a_tool_has(model, image):
         fdrn_adapter.features_from_embedding(build_host(), embedding, (60, 90))
 
 
-def test_saved_features_are_lent_the_views(model, image, tmp_path):
+def test_saved_features_are_viewed_alike(model, image, tmp_path):
     features = model.encode_image(image)
     wanted = click(model, features)
     features.save(tmp_path / "f.pth")
@@ -219,7 +218,8 @@ def test_views_start_as_a_similarity():
     views = AlignedViews(96, 0, 64)
     views.start(deviations)
     with torch.no_grad():
-        key = views.key(torch.randn(4, 96, 8, 8) * deviations.view(1, -1, 1, 1))
+        components = torch.randn(4, 96, 8, 8) * deviations.view(1, -1, 1, 1)
+        key = torch.nn.Conv2d.forward(views.key_view, components)
     logits = key.flatten(2).transpose(1, 2) @ key.flatten(2)
     own = logits.diagonal(dim1=1, dim2=2)
     assert own.mean().item() == pytest.approx(8.0, rel=0.1)

@@ -13,8 +13,10 @@ from fdrn_adapter import zoo
 from fdrn_adapter.encoders import segformer
 from fdrn_adapter.encoders.catalogue import build_backbone
 from fdrn_adapter.encoders.offsets import measure_offsets
+from fdrn_adapter.features import current
+from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import HIGH, LOW, Injection
+from fdrn_adapter.grafts.injection import Injection
 from fdrn_adapter.hosts.catalogue import describe_host
 from fdrn_adapter.timing import complexity, op_count
 
@@ -102,10 +104,9 @@ def test_host_cells_lie_where_the_stock_forward_puts_them(kind, pipeline, crop, 
     seen = {}
 
     def integrate(self, f):
-        call = fdrn_adapter.grafts.injection.current_call.get()
-        seen[self.kind] = call.recycling._align(
-            {LOW: "low", HIGH: "key"}[self.kind], call.crop_size, self.grid, f.shape[-2:]
-        )
+        intake = Intake(self.intake.name, self.intake.maps[:1], self.intake.grid)
+        size = model.info.network_size(crop)
+        seen[intake.name] = current.of(self).source.take(intake, size, f.shape[-2:])
         return f
 
     monkeypatch.setattr(Injection, "integrate", integrate)
@@ -123,7 +124,7 @@ def test_host_cells_lie_where_the_stock_forward_puts_them(kind, pipeline, crop, 
             features.maps[map_name] = image[:, :2, ::stride, ::stride]
         with model.recycling(features, [[top, bottom, left, right]]):
             model(crop4, make_points([[30, 40, 0]]))
-    for which, stride in ((LOW, 4), (HIGH, 16)):
+    for which, stride in (("low", 4), ("affinity", 16)):
         want = first.seen[:, :2, ::stride, ::stride]
         got = seen[which]
         assert got.shape == want.shape
