@@ -33,8 +33,9 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
                              "brs:NETWORK, fbrs:NETWORK; "
                              "NAME=SPEC gives one a name of yours")
     parser.add_argument("--datasets", metavar="NAME=DIR,...", default="",
-                        help=f"names: {', '.join(n for n in datasets.layouts() if n != 'folder')}; "
-                             "folder:DIR for images with masks or instance maps of yours")
+                        help=f"names: {', '.join(datasets.names())}; "
+                             "folder:DIR for images with masks or instance maps of yours; a comma "
+                             "in a path is written \\,")
     parser.add_argument("--protocol", metavar="P,Q", default="noc",
                         help="one or more of those below (default: %(default)s)")
     parser.add_argument("--limit", metavar="N", type=int,

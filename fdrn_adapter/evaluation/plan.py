@@ -116,13 +116,13 @@ def open_all(text: str, protocols: Sequence[str], limit: int | None) -> list[dat
     Raises:
         ValueError: none where one is needed, unknown, missing, or two of one name.
     """
-    parts = [part.strip() for part in text.split(",") if part.strip()]
+    parts = datasets.split_specs(text)
     if protocols == [SPEED]:
         return []
     if not parts:
         raise ValueError(
             "--datasets is missing: NAME=DIR with one of "
-            f"{', '.join(n for n in datasets.layouts() if n != datasets.FOLDER)}, or folder:DIR. "
+            f"{', '.join(datasets.names())}, or folder:DIR. "
             "--protocol speed needs none."
         )
     if limit is not None and limit < 1:

@@ -5,8 +5,10 @@ from fdrn_adapter.evaluation.datasets.catalogue import (
     LAYOUTS,
     Dataset,
     layouts,
+    names,
     open_dataset,
     split_spec,
+    split_specs,
 )
 from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
@@ -21,6 +23,8 @@ __all__ = [
     "Read",
     "Sample",
     "layouts",
+    "names",
     "open_dataset",
     "split_spec",
+    "split_specs",
 ]

@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +12,12 @@ from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample, as_sample, joined
 from fdrn_adapter.table import Table
 
-FOLDER = folders.NAME
+FOLDER, FOLDER_255 = folders.NAME, folders.NAME_255
 
 # In the order of the paper.
 LAYOUTS: Table[Layout] = Table("fdrn_adapter.datasets", (
     pairs.GRABCUT, pairs.BERKELEY, pairs.DAVIS, sbd.SBD, pascal_voc.PASCAL_VOC, pairs.COCO_MVAL,
-    glas.GLAS, brats.BRATS, *brats.OTHERS, folders.FOLDER,
+    glas.GLAS, brats.BRATS, *brats.OTHERS, folders.FOLDER, folders.FOLDER_255,
 ))
 
 
@@ -103,34 +104,45 @@ def open_dataset(spec: str, limit: int | None = None) -> Dataset:
     return Dataset(name, items, read)
 
 
+def split_specs(text: str) -> list[str]:
+    """The data sets of an argument, separated by commas; `\\,` is a comma in a path."""
+    parts = re.split(r"(?<!\\),", text)
+    return [part.strip().replace("\\,", ",") for part in parts if part.strip()]
+
+
 def split_spec(spec: str) -> tuple[str, str, Layout]:
     """Name, folder and layout of a data set as written on the command line.
 
     Raises:
         ValueError: not of that form, or an unknown name.
     """
-    if spec.startswith(FOLDER + ":"):
-        directory = spec.partition(":")[2]
-        return Path(directory).resolve().name or FOLDER, directory, LAYOUTS[FOLDER]
     name, equals, directory = spec.partition("=")
-    if equals and directory.startswith(FOLDER + ":"):
-        return name, directory.partition(":")[2], LAYOUTS[FOLDER]
-    names = [n for n in LAYOUTS if n != FOLDER]
+    for kind in (FOLDER, FOLDER_255):
+        if spec.startswith(kind + ":"):
+            directory = spec.partition(":")[2]
+            return Path(directory).resolve().name or kind, directory, LAYOUTS[kind]
+        if equals and directory.startswith(kind + ":"):
+            return name, directory.partition(":")[2], LAYOUTS[kind]
     if not equals or not name or not directory:
         raise ValueError(
             f"A data set is written Name=DIR or folder:DIR, got {spec!r}. Names: "
-            f"{', '.join(names)}."
+            f"{', '.join(names())}. A comma in a path is written \\,"
         )
-    by_lower = {n.lower(): n for n in names}
+    by_lower = {n.lower(): n for n in names()}
     if name.lower() not in by_lower:
         close = difflib.get_close_matches(name.lower(), by_lower, 2, 0.5)
         meant = f" Did you mean {' or '.join(by_lower[c] for c in close)}?" if close else ""
         raise ValueError(
-            f"There is no data set {name!r}.{meant} Allowed: {', '.join(names)}; anything else as "
-            f"{name}=folder:DIR."
+            f"There is no data set {name!r}.{meant} Allowed: {', '.join(names())}; anything else "
+            f"as {name}=folder:DIR."
         )
     name = by_lower[name.lower()]
     return name, directory, LAYOUTS[name]
+
+
+def names() -> list[str]:
+    """The data sets that have a name."""
+    return [name for name in LAYOUTS if name not in (FOLDER, FOLDER_255)]
 
 
 def layouts() -> dict[str, Layout]:

@@ -1,7 +1,7 @@
 """Any folder of images with masks or instance maps: "folder:DIR", the layout for data of one's own.
 """
 
-import re
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,17 +11,17 @@ from fdrn_adapter.evaluation.datasets.layout import (
     Item,
     Layout,
     Read,
-    by_stem,
-    files_in,
     items_of_labels,
     picture,
     pixels,
     read_instance,
-    read_pixels,
-    trimap,
 )
+from fdrn_adapter.evaluation.datasets.sample import BadSampleError
+from fdrn_adapter.image_folders import Masks, files_in, names_of
+from fdrn_adapter.label_maps import AUTO, NEVER, trimap, why_no_object
 
 NAME = "folder"
+NAME_255 = "folder255"  # 255 in instance maps is an object like any other
 IMAGE_FOLDERS = ("images", "img", "image", "data_GT", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "gt", "boundary_GT")
 INSTANCE_FOLDERS = ("instances", "inst", "SegmentationObject", "labels")
@@ -31,7 +31,9 @@ def _first(root: Path, names: tuple[str, ...]) -> Path | None:
     return next((root / name for name in names if (root / name).is_dir()), None)
 
 
-def _find_folder(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item], Read]:
+def _find_folder(
+    root: Path, name: str, layout: Layout, void: str = AUTO
+) -> tuple[Iterator[Item], Read]:
     images, masks = _first(root, IMAGE_FOLDERS), _first(root, MASK_FOLDERS)
     instances = _first(root, INSTANCE_FOLDERS)
     if images is None or (masks is None and instances is None):
@@ -43,39 +45,43 @@ def _find_folder(root: Path, name: str, layout: Layout) -> tuple[Iterator[Item],
         )
     if masks is not None:
         return _mask_items(images, masks), _read_mask
-    return _instance_items(images, instances), read_instance
+    read = functools.partial(read_instance, void=void)
+    return _instance_items(images, instances, void), read
 
 
 def _mask_items(images: Path, masks: Path) -> Iterator[Item]:
     """One sample for each mask; an image may have several, named IMAGE_1, IMAGE_2 ..."""
-    found = by_stem(masks)
-    numbered: dict[str, list[Path]] = {}
-    for stem, path in found.items():
-        match = re.fullmatch(r"(.+)_\d+", stem)
-        if match:
-            numbered.setdefault(match.group(1), []).append(path)
-    for path in files_in(images):
-        own = [found[path.stem]] if path.stem in found else numbered.get(path.stem, [None])
-        for mask in own:
-            yield Item(mask.stem if mask else path.stem, path.stem, path, mask)
+    files = files_in(images)
+    found = Masks(masks, files)
+    for name, path in zip(names_of(files), files, strict=True):
+        own, several = found.of(path), found.all_of(path)
+        if own is not None or not several:
+            yield Item(name, name, path, own)
+            continue
+        for mask in several:
+            yield Item(name + mask.stem.removeprefix(path.stem), name, path, mask)
 
 
 def _read_mask(item: Item) -> tuple[np.ndarray, np.ndarray]:
-    return picture(item), trimap(pixels(item).max(axis=2))
+    stored = pixels(item)
+    reason = why_no_object(stored)
+    if reason:
+        raise BadSampleError(item.id, reason)
+    return picture(item), trimap(stored, soft=True)
 
 
-def _instance_items(images: Path, maps: Path) -> Iterator[Item]:
-    found = by_stem(maps)
-    for path in files_in(images):
-        mask = found.get(path.stem)
-        stored = read_pixels(mask, colour=False) if mask else None
-        yield from items_of_labels(path.stem, path, mask, stored)
+def _instance_items(images: Path, maps: Path, void: str) -> Iterator[Item]:
+    files = files_in(images)
+    found = Masks(maps, files)
+    told: set[str] = set()
+    for name, path in zip(names_of(files), files, strict=True):
+        yield from items_of_labels(name, path, found.of(path), void, told)
 
 
-FOLDER = Layout(
-    NAME,
+_TEXT = (
     "{root}/images/ with images, and either {root}/masks/ with masks of the same names (one "
     "object: above 128, or 1; 128 ignored; several objects: NAME_1.png, NAME_2.png) or "
-    "{root}/instances/ with instance maps (0 background, a value or colour for each object)",
-    _find_folder,
+    "{root}/instances/ with instance maps (0 background, a value or colour for each object)"
 )
+FOLDER = Layout(NAME, _TEXT, _find_folder)
+FOLDER_255 = Layout(NAME_255, _TEXT, functools.partial(_find_folder, void=NEVER))

@@ -10,7 +10,6 @@ from fdrn_adapter.evaluation.datasets.layout import (
     Read,
     items_of_labels,
     read_instance,
-    read_pixels,
 )
 
 _GLAS_IMAGES = (".bmp", ".png", ".tif", ".jpg")
@@ -33,7 +32,7 @@ def _glas_items(annotations: list[Path]) -> Iterator[Item]:
         name = path.stem.removesuffix("_anno")
         places = [path.with_name(name + suffix) for suffix in _GLAS_IMAGES]
         image = next((p for p in places if p.is_file()), places[0])
-        yield from items_of_labels(name, image, path, read_pixels(path, colour=False))
+        yield from items_of_labels(name, image, path)
 
 
 GLAS = Layout(

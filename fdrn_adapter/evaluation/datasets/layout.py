@@ -1,5 +1,6 @@
 """How a data set lies on the disk: its items; how pictures, masks and instance maps are read."""
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,11 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError
+from fdrn_adapter.image_folders import printable
 from fdrn_adapter.images import read_image
-from fdrn_adapter.label_maps import IGNORE, instance_labels
+from fdrn_adapter.label_maps import (
+    AUTO,
+    IGNORE,
+    instance_labels,
+    read_label_map,
+    what_255_is,
+    why_no_labels,
+)
 
-NOT_IMAGES = {".txt", ".md", ".json", ".csv", ".db", ".ini", ".yml", ".yaml"}
-GRABCUT_IGNORE = 128
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,11 @@ class Item:
     mask: Path | None
     label: int | None = None
     problem: str = ""
+
+    def __post_init__(self) -> None:
+        # File names need not be text; what is written down has to be.
+        for field in ("id", "image_id", "problem"):
+            object.__setattr__(self, field, printable(getattr(self, field)))
 
 
 # Gives image (H, W, 3) uint8 RGB and mask (H, W) with 1 the object, -1 ignored.
@@ -62,21 +75,6 @@ class Layout:
                 )
 
 
-# -- folders -----------------------------------------------------------------------------------
-
-
-def files_in(folder: Path) -> list[Path]:
-    """Files that are meant as pictures, sorted by name as the stock code does."""
-    return sorted(
-        p for p in folder.glob("*.*")
-        if p.is_file() and not p.name.startswith(".") and p.suffix.lower() not in NOT_IMAGES
-    )
-
-
-def by_stem(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in files_in(folder)}
-
-
 def names_in(path: Path) -> list[str]:
     """The lines of a list of names."""
     return [line.strip() for line in path.read_text().splitlines() if line.strip()]
@@ -97,56 +95,65 @@ def picture(item: Item) -> np.ndarray:
         raise BadSampleError(item.id, str(error)) from error
 
 
-def pixels(item: Item, colour: bool = True) -> np.ndarray:
-    """The mask file of an item: (H, W, 3) uint8 BGR, or with colour=False as it is stored.
+def pixels(item: Item, colours: bool = False) -> np.ndarray:
+    """The mask file of an item as it is stored, see `label_maps.read_label_map`.
 
     Raises:
         BadSampleError: there is none, or it cannot be read.
     """
     if item.mask is None:
         raise BadSampleError(item.id, f"there is no mask for {item.image.name}")
-    found = read_pixels(item.mask, colour)
-    if found is None:
-        raise BadSampleError(item.id, f"the mask {item.mask} cannot be read as an image")
-    return found
+    try:
+        return read_label_map(item.mask, colours)
+    except (ValueError, OSError) as error:
+        raise BadSampleError(
+            item.id, f"the mask {item.mask} cannot be read as an image: {error}"
+        ) from error
 
 
-def read_pixels(path: Path, colour: bool) -> np.ndarray | None:
-    """An image file as OpenCV decodes it, None if it does not."""
-    import cv2  # slow to import, and the names of data sets are wanted without it
-
-    if not path.is_file() or not path.stat().st_size:
-        return None
-    flags = cv2.IMREAD_COLOR if colour else cv2.IMREAD_UNCHANGED
-    return cv2.imdecode(np.fromfile(path, np.uint8), flags)
-
-
-# -- masks -------------------------------------------------------------------------------------
-
-
-def trimap(mask: np.ndarray) -> np.ndarray:
-    """GrabCut's values: above 128 the object, 128 ignored, 1 the object too (stock code)."""
-    labels = mask.astype(np.int32)
-    labels[mask == GRABCUT_IGNORE] = IGNORE
-    labels[mask > GRABCUT_IGNORE] = 1
-    return labels
+# -- instance maps -----------------------------------------------------------------------------
 
 
 def items_of_labels(
-    name: str, image: Path, mask: Path | None, stored: np.ndarray | None
+    name: str, image: Path, mask: Path | None, void: str = AUTO, told: set[str] | None = None
 ) -> Iterator[Item]:
-    """One sample for each instance of a map, or one with the reason why there is none."""
-    if stored is None:
-        problem = f"the instance map {mask} cannot be read" if mask else \
-            f"there is no instance map for {image.name}"
-        yield Item(name, name, image, mask, problem=problem)
+    """One sample for each instance of a map, or one with the reason why there is none.
+
+    Args:
+        name: of the image.
+        image, mask: files.
+        void: see `label_maps.instance_labels`.
+        told: what was said of the value 255 in maps before; None to say nothing.
+    """
+    if mask is None:
+        yield Item(name, name, image, None, problem=f"there is no instance map for {image.name}")
         return
-    labels = np.unique(instance_labels(stored))
-    labels = labels[labels > 0]
-    if not labels.size:
-        yield Item(name, name, image, mask, problem="the instance map has no object")
-    for label in labels.tolist():
+    try:
+        stored = read_label_map(mask)
+        labels = instance_labels(stored, void)
+        problem = why_no_labels(labels)
+    except ValueError as error:
+        yield Item(name, name, image, mask,
+                   problem=f"the instance map {mask} cannot be read: {error}")
+        return
+    _tell(mask, stored, void, told)
+    found = np.unique(labels)
+    found = found[found > 0]
+    if problem or not found.size:
+        yield Item(name, name, image, mask, problem=problem or "the instance map has no object")
+        return
+    for label in found.tolist():
         yield Item(f"{name}#{label}", name, image, mask, label)
+
+
+def _tell(mask: Path, stored: np.ndarray, void: str, told: set[str] | None) -> None:
+    taken = what_255_is(stored) if void == AUTO and told is not None else ""
+    if taken and taken not in told:
+        told.add(taken)
+        logger.warning(
+            "%s and others like it: 255 is taken for %s; where it is an object like any other, "
+            "write folder255:DIR instead of folder:DIR", mask, taken,
+        )
 
 
 def one_instance(labels: np.ndarray, label: int) -> np.ndarray:
@@ -154,6 +161,6 @@ def one_instance(labels: np.ndarray, label: int) -> np.ndarray:
     return np.where(labels == label, 1, np.where(labels == IGNORE, IGNORE, 0))
 
 
-def read_instance(item: Item) -> tuple[np.ndarray, np.ndarray]:
+def read_instance(item: Item, void: str = AUTO) -> tuple[np.ndarray, np.ndarray]:
     """Image and mask of an item whose label is an instance of its map."""
-    return picture(item), one_instance(instance_labels(pixels(item, colour=False)), item.label)
+    return picture(item), one_instance(instance_labels(pixels(item), void), item.label)

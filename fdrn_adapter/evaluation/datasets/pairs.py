@@ -9,25 +9,23 @@ from fdrn_adapter.evaluation.datasets.layout import (
     Item,
     Layout,
     Read,
-    by_stem,
-    files_in,
     picture,
     pixels,
-    trimap,
 )
-from fdrn_adapter.label_maps import one_object
+from fdrn_adapter.image_folders import Masks, files_in, names_of
+from fdrn_adapter.label_maps import one_object, trimap
 
 
 def _pairs(images: Path, masks: Path) -> Iterator[Item]:
-    """One object an image; the mask has the image's name up to the first dot."""
-    found = by_stem(masks)
-    for path in files_in(images):
-        mask = found.get(path.name.split(".")[0]) or found.get(path.stem)
-        yield Item(path.stem, path.stem, path, mask)
+    """One object an image."""
+    files = files_in(images)
+    found = Masks(masks, files)
+    for name, path in zip(names_of(files), files, strict=True):
+        yield Item(name, name, path, found.of(path))
 
 
 def _read_trimap(item: Item) -> tuple[np.ndarray, np.ndarray]:
-    return picture(item), trimap(pixels(item)[:, :, 0])
+    return picture(item), trimap(pixels(item))
 
 
 def _read_any(item: Item) -> tuple[np.ndarray, np.ndarray]:

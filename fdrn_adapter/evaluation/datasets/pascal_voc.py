@@ -14,10 +14,9 @@ from fdrn_adapter.evaluation.datasets.layout import (
     names_in,
     picture,
     pixels,
-    read_pixels,
 )
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError
-from fdrn_adapter.label_maps import IGNORE
+from fdrn_adapter.label_maps import IGNORE, read_label_map
 
 VOC_VOID = 220  # gray value of Pascal VOC's border colour
 _SEGMENTATION = "ImageSets/Segmentation"
@@ -70,9 +69,12 @@ def _voc_item(root: Path, name: str, label: int | None, problem: str = "") -> It
 def _voc_items(root: Path, names: list[str]) -> Iterator[Item]:
     for name in names:
         item = _voc_item(root, name, None)
-        stored = read_pixels(item.mask, colour=True)
-        if stored is None:
-            yield _voc_item(root, name, None, f"the instance map {item.mask} cannot be read")
+        try:
+            stored = read_label_map(item.mask, colours=True)
+        except ValueError as error:
+            yield _voc_item(
+                root, name, None, f"the instance map {item.mask} cannot be read: {error}"
+            )
             continue
         labels = np.unique(_gray(stored))
         labels = labels[(labels != 0) & (labels != VOC_VOID)].tolist()
@@ -84,15 +86,17 @@ def _voc_items(root: Path, names: list[str]) -> Iterator[Item]:
 
 def _gray(colours: np.ndarray) -> np.ndarray:
     """Instances are told apart by the gray value of their palette colour, as in the stock code."""
-    import cv2  # as in `layout.read_pixels`
+    import cv2  # slow to import, and the names of data sets are wanted without it
 
+    if colours.ndim == 2:
+        return colours.astype(np.int32)
     return cv2.cvtColor(colours, cv2.COLOR_BGR2GRAY).astype(np.int32)
 
 
 def _read_voc(item: Item) -> tuple[np.ndarray, np.ndarray]:
     if item.label is None:
         raise BadSampleError(item.id, "it names no instance")
-    labels = _gray(pixels(item))
+    labels = _gray(pixels(item, colours=True))
     return picture(item), np.where(
         labels == item.label, 1, np.where(labels == VOC_VOID, IGNORE, 0)
     )

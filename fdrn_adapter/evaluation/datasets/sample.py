@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fdrn_adapter.image_folders import printable
 from fdrn_adapter.label_maps import IGNORE
 
 
@@ -17,6 +18,7 @@ class BadSampleError(ValueError):
     """
 
     def __init__(self, sample_id: str, reason: str):
+        reason = printable(reason)  # there may be file names in it
         super().__init__(f"{sample_id}: {reason}")
         self.sample_id = sample_id
         self.reason = reason
