@@ -124,7 +124,7 @@ def print_outcome(outcome, with_paper: bool) -> None:
     benchmark.write_report(outcome)
     if with_paper:
         print("\n" + paper.text(outcome.found))
-    print(f"\nWritten to {out}: {', '.join(sorted(p.name for p in out.iterdir()))}")
+    print(f"\nWritten to {out}: {', '.join(benchmark.written_in(out))}")
 
 
 def print_paper(path: Path) -> int:

@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fdrn_adapter.evaluation.plan import Plan
 from fdrn_adapter.evaluation.reports import pictures, report
 from fdrn_adapter.evaluation.settings import SPEED
 from fdrn_adapter.evaluation.speed_runs import speed_runs
+from fdrn_adapter.output_folders import only_writer
 from fdrn_adapter.timing import speed
 from fdrn_adapter.writable import writable_folder
 
@@ -55,7 +57,9 @@ def run(plan: Plan, bar: Bar = no_bar) -> Outcome:
     with all_threads(plan.options.threads):
         models = [catalogue.build(spec, plan.options) for spec in plan.specs]
         out = writable_folder(plan.out)
-        with contextlib.closing(Journal(out, plan.configuration(), plan.resume)) as journal:
+        with only_writer(out, "the results of a benchmark"), contextlib.closing(
+            Journal(out, plan.configuration(), plan.resume)
+        ) as journal:
             found = _measured(plan, models, journal, bar)
     return Outcome(plan, found, models)
 
@@ -126,6 +130,11 @@ def write_report(outcome: Outcome) -> None:
     if importlib.util.find_spec("matplotlib"):  # the report says so where it is missing
         drawn = pictures.draw(found, out, *callables(outcome.plan.data, outcome.models))
     report.write(found, out, pictures=drawn)
+
+
+def written_in(out: Path) -> list[str]:
+    """The names of what is in a folder, hidden files apart."""
+    return sorted(p.name for p in out.iterdir() if not p.name.startswith("."))
 
 
 def remarks(found: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from fdrn_adapter.evaluation import datasets, results, runner
 from fdrn_adapter.evaluation.methods import catalogue
 from fdrn_adapter.evaluation.methods.catalogue import ModelSpec, Options
 from fdrn_adapter.evaluation.methods.modes import CVPR, DEFAULT_MODE
+from fdrn_adapter.evaluation.reports.naming import check_names
 from fdrn_adapter.evaluation.settings import SPEED, Settings, parse_protocols
 from fdrn_adapter.timing.speed import checked_device
 
@@ -72,6 +73,7 @@ def plan_of(args: Any) -> Plan:
     settings = Settings(args.clicks, args.target_iou, seed=args.seed)
     options = options_of(args)
     data = open_all(args.datasets, protocols, args.limit)
+    check_names([spec.name for spec in specs], [d.name for d in data])
     command = getattr(args, "command_line", "")
     return Plan(
         specs, protocols, settings, options, data, Path(args.out), args.resume, args.repeats,

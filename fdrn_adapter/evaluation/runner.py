@@ -162,7 +162,10 @@ def collect(
     runs = []
     for unit in units:
         place = (unit.dataset.name, unit.protocol)
-        here = [e for e in journal.entries if (e.get("dataset"), e.get("protocol")) == place]
+        here = [
+            e for e in journal.entries
+            if (e.get("dataset"), e.get("protocol")) == place and e["index"] < len(unit)
+        ]
         skipped = [bad for e in here if e["kind"] in ("problems", "skipped") for bad in e["bad"]]
         for built in models:
             entries = [e for e in here if e.get("model") == built.spec.name]

@@ -6,7 +6,7 @@ from support.evaluation_data import pictures, trimap_of
 
 from fdrn_adapter.evaluation import clicks, metrics
 from fdrn_adapter.evaluation.clicks import FALSE, REPETITIVE, Click, Misleading
-from fdrn_adapter.evaluation.datasets.layout import trimap
+from fdrn_adapter.label_maps import trimap
 
 
 def blobs(seed: int, rows: int = 60, cols: int = 80, level: float = 0.0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Short names of runs, for tables, legends and files."""
 
 import re
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -11,6 +12,8 @@ PROTOCOLS = {  # in the order of a report
     "multi": "Several objects per image",
     "speed": "Time without a data set",
 }
+
+LONGEST = 180  # bytes of a name; with others and a suffix it makes a file's, of 255 at most
 
 
 def labels(runs: list[dict[str, Any]]) -> list[str]:
@@ -55,3 +58,26 @@ def groups(runs: list[dict[str, Any]]) -> dict[str, list[int]]:
 def file_name(*parts: str) -> str:
     """Parts as one file name without a suffix."""
     return "_".join(re.sub(r"[^\w.+-]+", "-", part).strip("-") for part in parts if part)
+
+
+def check_names(models: Sequence[str], datasets: Sequence[str]) -> None:
+    """See that names of models and data sets make file names of their own, before hours of work.
+
+    Raises:
+        ValueError: two would be the same file, or one is too long for a file system.
+    """
+    for kind, names in (("models", models), ("data sets", datasets)):
+        files: dict[str, str] = {}
+        for name in names:
+            made = file_name(name)
+            if len(made.encode()) > LONGEST:
+                raise ValueError(
+                    f"The name of one of the {kind} has {len(made.encode())} bytes, and file names "
+                    f"are made of it; at most {LONGEST}: {name[:40]}... Give it a name: NAME=..."
+                )
+            other = files.setdefault(made.lower(), name)  # some file systems see no capitals
+            if other != name:
+                raise ValueError(
+                    f"The {kind} {other!r} and {name!r} would be written to files of the same "
+                    f"name ({made}); give one another name: NAME=..."
+                )
