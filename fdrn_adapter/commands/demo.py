@@ -10,7 +10,7 @@ from fdrn_adapter.timing import REPEATS
 from fdrn_adapter.zoo.entries import names
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
-TRAINED = "lite-fdrn-context"  # its F1 is timm's
+TRAINED = "distilled-hrnet18s"  # its F1 is timm's
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
         measured = speed.measure(timed, args.repeats, progress=lambda name: bar.update())
         results = demo.results_of(subjects, image, source, args.seed, measured)
         bar.set_description("masks")
-        bar.reset(len(subjects) * len(results["clicks"]))
+        bar.reset(len(demo.shown(subjects)) * len(results["clicks"]))
         masks = None if args.no_plots else demo.masks_of(subjects, image, bar.update)
     written = [out / "demo.json"]
     written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

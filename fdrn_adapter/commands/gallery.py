@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-MODELS = ("lite-fdrn-context", "lite-ritm")
+MODELS = ("distilled-hrnet18s",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-DEFAULT_MODEL = "lite-fdrn-context"
+DEFAULT_MODEL = "distilled-hrnet18s"
 TITLE = "FDRN"
 
 

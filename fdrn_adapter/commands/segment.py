@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-DEFAULT_MODEL = "lite-fdrn-context"
+DEFAULT_MODEL = "distilled-hrnet18s"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,7 @@
 import argparse
 import os
 
-DEFAULT_MODEL = "lite-fdrn-context"
+DEFAULT_MODEL = "distilled-hrnet18s"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, LABEL_STUDIO_TOKEN = "FDRN_TOKEN", "LABEL_STUDIO_API_KEY"
 

@@ -93,7 +93,9 @@ class LitePyramid(Backbone):
         rows, cols = x.shape[-2:]
         x = F.pad(x, (0, -cols % MULTIPLE, 0, -rows % MULTIPLE), mode="replicate")
         embedding = self.neck(self.net(x))
-        return (embedding[..., : -(-rows // STRIDE), : -(-cols // STRIDE)],)
+        # Of positive numbers: ONNX divides negative ones towards zero.
+        rows, cols = (rows + STRIDE - 1) // STRIDE, (cols + STRIDE - 1) // STRIDE
+        return (embedding[..., :rows, :cols],)
 
     def start(self) -> str:
         where = importlib.resources.files("fdrn_adapter.model_zoo") / WEIGHTS

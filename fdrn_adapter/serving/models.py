@@ -6,7 +6,7 @@ from typing import Any
 from fdrn_adapter.serving.bridge import DEFAULT_BYTES, PromptSession
 from fdrn_adapter.zoo.named import announced
 
-DEFAULT_MODEL = "lite-fdrn-context"
+DEFAULT_MODEL = "distilled-hrnet18s"
 
 
 @dataclass(frozen=True)

@@ -130,17 +130,24 @@ def engine_names(subjects: list[Subject]) -> str:
     return own or stock if own == stock or not (own and stock) else f"{own}, stock in {stock}"
 
 
+def shown(subjects: list[Subject]) -> list[Subject]:
+    """The trained networks, or all where none is trained."""
+    return [s for s in subjects if zoo.info(s.name).weights is not None] or subjects
+
+
 def masks_of(
     subjects: list[Subject], image: np.ndarray, more: Callable[[int], object] = lambda clicks: None
 ) -> dict[str, np.ndarray]:
-    """Each network's mask (H, W) bool after all clicks; FDRNs with their fixed crop.
+    """Masks (H, W) bool after all clicks; FDRNs with their fixed crop.
+
+    Of the trained networks, where there are any: the mask of a random one is meaningless.
 
     Args:
         subjects, image: as for `candidates`.
         more: called with the number of clicks that are done.
     """
     masks = {}
-    for subject in subjects:
+    for subject in shown(subjects):
         crop = subject.crop_size[0] if subject.is_fdrn else None
         session = InteractiveSession(subject.model, subject.engine, crop)
         session.set_image(image)

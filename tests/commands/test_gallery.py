@@ -23,12 +23,12 @@ def test_clicks_lie_on_the_photographs():
 def test_gallery_draws_every_network(ritm, monkeypatch, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     models = {
-        "lite-fdrn-context": fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval(),
+        "distilled-hrnet18s": fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval(),
         "lite-ritm": build_host("tiny"),
     }
     monkeypatch.setattr(zoo, "load", models.__getitem__)
     out = tmp_path / "gallery.png"
-    assert cli.main(["gallery", "--out", str(out)]) == 0
+    assert cli.main(["gallery", "--models", ",".join(models), "--out", str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture.shape[1] > 2 * picture.shape[0] and picture.std() > 20
