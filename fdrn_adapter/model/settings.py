@@ -84,17 +84,18 @@ class Settings:
             )
         if channels and not self.levels:
             raise ValueError("context_channels without an encoder: set use_low and use_high.")
-
-    def _context_for(self, family: EncoderFamily) -> int:
-        """Channels of the context; an embedding enters at stride 4 by it alone."""
-        if family.embeds:
-            return (self.context_channels or CONTEXT_CHANNELS) if self.use_low else 0
-        if self.context_channels and self.levels != blocks.LEVELS:
+        embeds = self.encoder is not None and catalogue.family_of(self.encoder).embeds
+        if channels and self.levels != blocks.LEVELS and not embeds:
             raise ValueError(
                 "context_channels brings f_high to where f_low enters the host: it needs "
                 "use_low=True and use_high=True."
             )
-        return self.context_channels
+
+    def _context_for(self, family: EncoderFamily) -> int:
+        """Channels of the context; an embedding enters at stride 4 by it alone."""
+        if not family.embeds:
+            return self.context_channels
+        return (self.context_channels or CONTEXT_CHANNELS) if self.use_low else 0
 
     @property
     def levels(self) -> tuple[str, ...]:

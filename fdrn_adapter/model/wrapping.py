@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -10,6 +11,7 @@ from fdrn_adapter.encoders.catalogue import full_name
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE
 from fdrn_adapter.grafts.injection import injections
 from fdrn_adapter.hosts.catalogue import describe_host
+from fdrn_adapter.model.inference import Inference
 from fdrn_adapter.model.network import FDRNModel
 from fdrn_adapter.model.settings import Settings
 from fdrn_adapter.weight_files import read_weights
@@ -37,6 +39,8 @@ def wrap(
     value_channels: int | None = None,
     shortcut_kernel: int = 1,
     affinity: str = "literal",
+    encoder_sha256: str = "",
+    inference: Inference | dict[str, Any] | None = None,
 ) -> FDRNModel:
     """Turn a stock RITM or FocalClick network into its FDRN variant (Sec. 3.2 and 3.3).
 
@@ -84,6 +88,10 @@ def wrap(
         shortcut_kernel: 1 or 3, of the shortcuts in SFI and TFI. The paper's counts fit 3.
         affinity: "gather" (each place takes a mean over all places) or "literal" (eq. 4 as it
             stands, where each place scatters its value).
+        encoder_sha256: of the file of encoder="onnx:FILE", where it is to be a certain one; another
+            content is a warning. "" for that of the file, which checkpoints then name.
+        inference: how the network is to be used (see `model.inference.Inference`); travels with
+            checkpoints. None where nobody has trained it yet.
 
     Returns:
         the model, in the host's training mode, on its device and in its dtype.
@@ -100,7 +108,7 @@ def wrap(
     settings = Settings(
         b_low, b_high, b_low_tilde, b_high_tilde, None if encoder is None else full_name(encoder),
         init, decouple_clicks, use_low, use_high, freeze_encoder, encoder_max_side,
-        context_channels, value_channels, shortcut_kernel, affinity,
+        context_channels, value_channels, shortcut_kernel, affinity, encoder_sha256, inference,
     )
     describe_host(host)  # refuse before copying
     model = FDRNModel(copy_network(host) if copy else host, **vars(settings))
