@@ -2,7 +2,7 @@
 
 import argparse
 
-from fdrn_adapter.engines.builtin import NAMES
+from fdrn_adapter.engines.choice import names
 
 
 def add_codebase(
@@ -20,7 +20,7 @@ def add_engine(
     """--engine E."""
     parser.add_argument("--engine", metavar="E", default=default,
                         help=f"that runs the networks: auto, the fastest for their device that is "
-                             f"installed, {', '.join(NAMES)} ({note})")
+                             f"installed, {', '.join(names())} ({note})")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

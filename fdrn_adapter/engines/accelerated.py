@@ -16,20 +16,37 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from torch import Tensor, nn
 
-from fdrn_adapter.engines.choice import EAGER, ENGINES, beside, resolve
+from fdrn_adapter.engines.choice import EAGER, ENGINES, resolve
 from fdrn_adapter.engines.engine import EXACT
 from fdrn_adapter.engines.runner import Runner
+from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import whole_images
 from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.weights import Weights
 
 logger = logging.getLogger(__name__)
+
+LARGE_PX = 2 * 2**20
+
+
+def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
+    """For all that is done with torch around calls of a network, whatever it runs in.
+
+    Engines with threads of their own want torch to use one (`torch_threads`).
+
+    Args:
+        net: a network, in an engine or not.
+        pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
+    """
+    engine = ENGINES.get(getattr(net, "engine", EAGER.name), EAGER)
+    return one_torch_thread() if engine.own_threads and pixels < LARGE_PX else nullcontext()
+
 
 def _beside(method: Callable) -> Callable:
     """A method of `AcceleratedModel`, run in `beside`."""
@@ -83,7 +100,8 @@ class AcceleratedModel:
     def _encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         encoder = self.model.image_encoder
         x = encoder.resized(image, max_side)
-        maps = self._runner(encoding=True).encode(x)
+        maps = encoder.backbone.maps_in(self.engine, x) if encoder.backbone.runs_itself \
+            else self._runner(encoding=True).encode(x)
         return encoder.features_from(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]))
 
     def recycling(
@@ -94,9 +112,10 @@ class AcceleratedModel:
         anywhere = ENGINES[self.engine].moves_features
         return self.model.recycling(features, rois, image_index, anywhere=anywhere)
 
-    def check_features(self, features: ImageFeatures) -> None:
+    def check_features(self, features: ImageFeatures, anywhere: bool = False) -> None:
         """As `FDRNModel.check_features`, for this engine."""
-        self.model.check_features(features, anywhere=ENGINES[self.engine].moves_features)
+        anywhere = anywhere or ENGINES[self.engine].moves_features
+        self.model.check_features(features, anywhere=anywhere)
 
     @_beside
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:

@@ -1,30 +1,30 @@
-"""The table of engines, and which of them is meant."""
+"""The table of engines, and which of them is meant. No torch is imported for their names alone."""
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
-from torch import nn
-
-from fdrn_adapter.engines import cuda
-from fdrn_adapter.engines.engine import Eager, Engine, EngineNotInstalledError
-from fdrn_adapter.engines.in_onnxruntime import OnnxRuntime
-from fdrn_adapter.engines.in_openvino import OpenVino
-from fdrn_adapter.engines.in_torch import Torch
-from fdrn_adapter.engines.torch_threads import one_torch_thread
+from fdrn_adapter.engines.engine import Engine, EngineNotInstalledError
 from fdrn_adapter.table import Table
 
 logger = logging.getLogger(__name__)
 
-EAGER = Eager()
+CUDA = "cuda"
+EAGER = Engine("eager")  # the network as it is, wherever it is and in whatever dtype
+_HERE = "fdrn_adapter.engines"
 # From the slowest to the fastest (README, Time); the last one is for GPUs.
-ENGINES: Table[Engine] = Table(
-    "fdrn_adapter.engines", (EAGER, Torch(), OnnxRuntime(), OpenVino(), cuda.ROW)
-)
+ENGINES: Table[Engine] = Table("fdrn_adapter.engines", (
+    EAGER,
+    Engine("torch", f"{_HERE}.in_torch:compile_graph", auto_on=("cpu",)),
+    Engine("onnxruntime", f"{_HERE}.in_onnxruntime:compile_graph", ("onnx", "onnxruntime"),
+           "onnxruntime", auto_on=("cpu",), own_threads=True),
+    Engine("openvino", f"{_HERE}.in_openvino:compile_graph", ("onnx", "openvino"), "openvino",
+           auto_on=("cpu",), own_threads=True),
+    Engine(CUDA, devices=("cpu", "cuda"), auto_on=("cuda",), moves_features=True,
+           runner=f"{_HERE}.cuda:CudaRunner", missing=f"{_HERE}.cuda:missing",
+           precision=f"{_HERE}.cuda:precision_of"),
+))
 VARIABLE = "FDRN_ENGINE"
-LARGE_PX = 2 * 2**20
 
 
 def names() -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def available() -> tuple[str, ...]:
     return tuple(name for name, engine in ENGINES.items() if not engine.unavailable())
 
 
-def resolve(engine: str, model: nn.Module | None = None, device: str = "cpu") -> str:
+def resolve(engine: str, model: Any = None, device: str = "cpu") -> str:
     """The engine that is meant: "auto" is the fastest that is installed for the model's device.
 
     The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
@@ -58,6 +58,8 @@ def resolve(engine: str, model: nn.Module | None = None, device: str = "cpu") ->
         EngineNotInstalledError: its package, or for "cuda" the GPU, is missing; says what to do.
         ValueError: no such engine.
     """
+    import torch  # here, so that names alone do not wait for it
+
     parameter = next(model.parameters(), None) if model is not None else None
     device = torch.device(device).type if parameter is None else parameter.device.type
     if engine == "auto":
@@ -67,7 +69,7 @@ def resolve(engine: str, model: nn.Module | None = None, device: str = "cpu") ->
     row = ENGINES[engine]
     missing = row.unavailable()
     if missing:
-        raise EngineNotInstalledError(f"{missing} Available here: {', '.join(available())}.")
+        raise EngineNotInstalledError(f"{missing} This machine has {', '.join(available())}.")
     if row is EAGER or parameter is None:
         return engine
     if device not in row.devices or parameter.dtype != torch.float32:
@@ -82,16 +84,3 @@ def _fastest(device: str) -> str:
         name for name, row in ENGINES.items() if device in row.auto_on and not row.unavailable()
     ]
     return fitting[-1] if fitting else EAGER.name
-
-
-def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
-    """For all that is done with torch around calls of a network, whatever it runs in.
-
-    Engines with threads of their own want torch to use one (`torch_threads`).
-
-    Args:
-        net: a network, in an engine or not.
-        pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
-    """
-    engine = ENGINES.get(getattr(net, "engine", EAGER.name), EAGER)
-    return one_torch_thread() if engine.own_threads and pixels < LARGE_PX else nullcontext()

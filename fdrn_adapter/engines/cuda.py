@@ -35,7 +35,6 @@ from fdrn_adapter.engines.cuda_graphs import (
     with_room,
 )
 from fdrn_adapter.engines.cuda_modules import ClickOnDevice, EncodeOnDevice, RefineOnDevice
-from fdrn_adapter.engines.engine import Engine
 from fdrn_adapter.features.recycling import Recycling
 
 logger = logging.getLogger(__name__)
@@ -59,6 +58,15 @@ def unavailable() -> str:
     if not torch.cuda.is_available():
         return f"torch {torch.__version__} sees no CUDA GPU (torch.cuda.is_available() is False)"
     return ""
+
+
+def missing() -> str:
+    """The same as an error says it."""
+    reason = unavailable()
+    return reason and (
+        f"engine='cuda' needs an NVIDIA GPU: {reason}. Pass engine='auto' for the fastest engine "
+        "of this machine."
+    )
 
 
 def precision_of(precision: str | None) -> str:
@@ -234,31 +242,6 @@ class CudaRunner:
             f"{self.info.name}: engine={NAME!r} refines otherwise than the network: {why}. Use "
             "engine='eager' and report this."
         )
-
-
-class Cuda(Engine):
-    """The row of the table."""
-
-    name = NAME
-    devices = ("cpu", "cuda")
-    auto_on = ("cuda",)
-    moves_features = True
-
-    def unavailable(self) -> str:
-        missing = unavailable()
-        return missing and (
-            f"engine='cuda' needs an NVIDIA GPU: {missing}. Pass engine='auto' for the fastest "
-            "engine of this machine."
-        )
-
-    def precision_of(self, wanted: str | None) -> str:
-        return precision_of(wanted)
-
-    def own_runner(self, model: nn.Module, precision: str) -> CudaRunner:
-        return CudaRunner(model, precision)
-
-
-ROW = Cuda()
 
 
 # -- checks ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from fdrn_adapter.engines import torch_threads
-from fdrn_adapter.engines.engine import Compiled, Engine
+from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
 # ONNX Runtime's threads wait actively for the next layer of a graph, which takes a sixth off a
@@ -17,34 +17,27 @@ _SPINNING = {
 }
 
 
-class OnnxRuntime(Engine):
-    """ONNX Runtime on the CPU."""
+def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
+    """See `engine.Engine.compile`."""
+    import onnxruntime  # optional
 
-    name = extra = "onnxruntime"
-    packages = ("onnx", "onnxruntime")
-    auto_on = ("cpu",)
-    own_threads = True
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch_threads.number()
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in _SPINNING.items():
+        options.add_session_config_entry(key, value)
+    session = onnxruntime.InferenceSession(
+        to_onnx(graph, inputs, names, outputs, dynamic), options,
+        providers=["CPUExecutionProvider"],
+    )
+    wanted = {i.name for i in session.get_inputs()}  # inputs that nothing depends on are dropped
 
-    def compile(self, graph, inputs, names, outputs, dynamic=None) -> Compiled:
-        import onnxruntime  # optional
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        feed = {
+            name: t.detach().contiguous().numpy()
+            for name, t in zip(names, tensors, strict=True) if name in wanted
+        }
+        return tuple(torch.from_numpy(a) for a in session.run(None, feed))
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch_threads.number()
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        for key, value in _SPINNING.items():
-            options.add_session_config_entry(key, value)
-        session = onnxruntime.InferenceSession(
-            to_onnx(graph, inputs, names, outputs, dynamic), options,
-            providers=["CPUExecutionProvider"],
-        )
-        wanted = {i.name for i in session.get_inputs()}  # what nothing depends on is dropped
-
-        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-            feed = {
-                name: t.detach().contiguous().numpy()
-                for name, t in zip(names, tensors, strict=True) if name in wanted
-            }
-            return tuple(torch.from_numpy(a) for a in session.run(None, feed))
-
-        return run
+    return run

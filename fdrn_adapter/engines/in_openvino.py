@@ -6,46 +6,39 @@ import torch
 from torch import Tensor
 
 from fdrn_adapter.engines import torch_threads
-from fdrn_adapter.engines.engine import Compiled, Engine
+from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
 
-class OpenVino(Engine):
-    """OpenVINO on the CPU."""
+def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
+    """See `engine.Engine.compile`."""
+    import openvino  # optional
 
-    name = extra = "openvino"
-    packages = ("onnx", "openvino")
-    auto_on = ("cpu",)
-    own_threads = True
+    core = openvino.Core()
+    model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))
+    config = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch_threads.number(),
+        "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would not be the same network
+        "EXECUTION_MODE_HINT": "ACCURACY",
+    }
+    compiled = core.compile_model(model, "CPU", config)
+    positions = [
+        (i, compiled.input(name)) for i, name in enumerate(names)
+        if any(name in port.get_names() for port in compiled.inputs)
+    ]
+    # A request is for one thread at a time.
+    idle: queue.SimpleQueue = queue.SimpleQueue()
 
-    def compile(self, graph, inputs, names, outputs, dynamic=None) -> Compiled:
-        import openvino  # optional
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        try:
+            request = idle.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        feed = {port: tensors[i].detach().contiguous().numpy() for i, port in positions}
+        result = request.infer(feed, share_inputs=True)
+        made = tuple(torch.from_numpy(result[i].copy()) for i in range(len(outputs)))
+        idle.put(request)
+        return made
 
-        core = openvino.Core()
-        model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))
-        config = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch_threads.number(),
-            "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would not be the same network
-            "EXECUTION_MODE_HINT": "ACCURACY",
-        }
-        compiled = core.compile_model(model, "CPU", config)
-        positions = [
-            (i, compiled.input(name)) for i, name in enumerate(names)
-            if any(name in port.get_names() for port in compiled.inputs)
-        ]
-        # A request is for one thread at a time.
-        idle: queue.SimpleQueue = queue.SimpleQueue()
-
-        def run(*tensors: Tensor) -> tuple[Tensor, ...]:
-            try:
-                request = idle.get_nowait()
-            except queue.Empty:
-                request = compiled.create_infer_request()
-            feed = {port: tensors[i].detach().contiguous().numpy() for i, port in positions}
-            result = request.infer(feed, share_inputs=True)
-            made = tuple(torch.from_numpy(result[i].copy()) for i in range(len(outputs)))
-            idle.put(request)
-            return made
-
-        return run
+    return run

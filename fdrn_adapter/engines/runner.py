@@ -45,9 +45,9 @@ class Runner:
             if key not in self._sizes and len(self._sizes) < MAX_FIXED:
                 self._sizes.append(key)
             fixed = key in self._sizes
+        size, example = tuple(image.shape[2:]) if fixed else None, (image, points, recycling)
         network = self._get(("click", *key) if fixed else ("click", "any"), lambda: ClickNetwork(
-            self.model(), self.info, tuple(image.shape[2:]) if fixed else None, self.engine.compile,
-            (image, points, recycling), self.name,
+            self.model(), self.info, size, self.engine.compiler(), example, self.name
         ))
         outputs = network.run(image, points, recycling)
         return dict(zip(network.outputs, outputs, strict=True))
@@ -58,15 +58,12 @@ class Runner:
         """FocalClick's second stage, see `RefineNetwork.run`."""
         example = (image, points, features, logits, boxes)
         network = self._get(("refine", *image.shape), lambda: RefineNetwork(
-            self.model(), self.engine.compile, example, self.name
+            self.model(), self.engine.compiler(), example, self.name
         ))
         return network.run(*example)
 
     def encode(self, x: Tensor) -> dict[str, Tensor]:
         """The maps of F1, of an image (B, 3, H, W) in [0, 1] that is small enough already."""
-        encoder = self.model().image_encoder
-        if encoder.backbone.runs_itself:
-            return encoder.backbone.maps_in(self.name, x)
         run, names = self._get(("encode",), lambda: self._compile_encoder(x))
         return dict(zip(names, run(x), strict=True))
 
@@ -87,7 +84,7 @@ class Runner:
         graph = graphs.Encode(graphs.private_copy(self.model().image_encoder)).eval()
         graphs.fold_parts(graph, lambda: graph(x))
         axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
-        run = self.engine.compile(graph, [x], ["image"], graph.names, axes)
+        run = self.engine.compiler()(graph, [x], ["image"], graph.names, axes)
         self._check_encoder(run, graph.names, x)
         return run, graph.names
 

@@ -87,8 +87,7 @@ class RecycledImage:
         Raises:
             FeatureMismatchError: with what they are of.
         """
-        anywhere = getattr(self.net, "engine", "eager") == engines.CUDA
-        self.net.check_features(features, anywhere=anywhere)
+        self.net.check_features(features)
         wanted = 1 + self.mirrors  # the image, and its mirror
         if tuple(features.image_size) != tuple(size) or features.batch != wanted:
             raise FeatureMismatchError(

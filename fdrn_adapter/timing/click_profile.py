@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from torch import nn
@@ -119,11 +118,9 @@ class Clock:
 def watched(session: InteractiveSession, clock: Clock) -> Iterator[None]:
     """Time the steps of a session's clicks, and the alignment of recycled features."""
     pipeline, recycled = session.pipeline, session.pipeline.recycled
-    timed: WeakKeyDictionary[Any, TimedRecycling] = WeakKeyDictionary()
 
     def place(*args: Any) -> TimedRecycling:
-        recycling = recycle(*args)  # the same object as before where the roi stays
-        return timed.setdefault(recycling, TimedRecycling(recycling, clock))
+        return TimedRecycling(recycle(*args), clock)
 
     unwatched = pipeline.watch
     pipeline.watch = clock

@@ -21,30 +21,24 @@ import torch
 
 from fdrn_adapter.engines import Engine
 
+COMPILED, RUNS = [], []
 
-class Double(Engine):
+
+def compile_graph(graph, inputs, names, outputs, dynamic=None):
     """Graphs in double precision, counted."""
+    graph = copy.deepcopy(graph).double()
+    COMPILED.append(tuple(names))
 
-    name = "double"
-    packages = ("torch", "numpy")
+    def run(*tensors):
+        RUNS.append(len(tensors))
+        with torch.inference_mode():
+            made = graph(*(t.double() for t in tensors))
+        return tuple(t.float() for t in (made if isinstance(made, tuple) else (made,)))
 
-    def __init__(self):
-        self.compiled, self.runs = [], 0
-
-    def compile(self, graph, inputs, names, outputs, dynamic=None):
-        graph = copy.deepcopy(graph).double()
-        self.compiled.append(tuple(names))
-
-        def run(*tensors):
-            self.runs += 1
-            with torch.inference_mode():
-                made = graph(*(t.double() for t in tensors))
-            return tuple(t.float() for t in (made if isinstance(made, tuple) else (made,)))
-
-        return run
+    return run
 
 
-ROW = Double()
+ROW = Engine("double", compile_graph, packages=("torch", "numpy"))
 '''
 
 
@@ -76,37 +70,36 @@ def probabilities(model, engine, flip=False):
 @pytest.mark.parametrize("kind", ["fdrn", "stock"])
 def test_an_announced_engine_runs_sessions(announced, kind, monkeypatch):
     assert engines.names()[-1] == engines.available()[-1] == "double"
-    row = engines.ENGINES["double"]
+    module = sys.modules["double_engine"]
     model = taught_host("tiny")
     if kind == "fdrn":
         model = fdrn_adapter.wrap(model, encoder="hrnet18s").eval()
     want = list(probabilities(model, "eager"))
     monkeypatch.setenv(engines.VARIABLE, "double")  # what "auto" means is the user's word
     got = list(probabilities(model, "auto"))
-    assert row.runs > 6
-    assert (("image",) in row.compiled) and any("pre" in names for names in row.compiled)
+    assert len(module.RUNS) > 6
+    assert ("image",) in module.COMPILED and any("pre" in names for names in module.COMPILED)
     assert np.abs(want[0] - want[-1]).max() > 0.01
     assert max(np.abs(a - b).max() for a, b in zip(want, got, strict=True)) < 1e-4
 
 
-class Broken(Engine):
-    """Gives something else than the network, which the check of what is compiled sees."""
+def off_by_a_hundredth(graph, inputs, names, outputs, dynamic=None):
+    """Something else than the network, which the check of what is compiled sees."""
+    def run(*tensors):
+        with torch.no_grad():
+            made = graph(*tensors)
+        made = made if isinstance(made, tuple) else (made,)
+        return tuple(t * 1.01 for t in made)
 
-    name = "broken"
+    return run
 
-    def compile(self, graph, inputs, names, outputs, dynamic=None):
-        def run(*tensors):
-            with torch.no_grad():
-                made = graph(*tensors)
-            made = made if isinstance(made, tuple) else (made,)
-            return tuple(t * 1.01 for t in made)
 
-        return run
+BROKEN = Engine("broken", off_by_a_hundredth)
 
 
 @pytest.fixture
 def broken():
-    yield engines.ENGINES.add(Broken())
+    yield engines.ENGINES.add(BROKEN)
     engines.ENGINES.remove("broken")
 
 
@@ -117,12 +110,16 @@ def test_an_engine_is_added_by_a_program_and_checked(broken):
     with pytest.raises(RuntimeError, match=r"engine='broken' gives logits that are off by"):
         next(probabilities(taught_host("tiny"), "broken"))
     with pytest.raises(ValueError, match="has a row 'broken' already"):
-        engines.ENGINES.add(Broken())
+        engines.ENGINES.add(BROKEN)
     assert engines.resolve("broken", build_host("tiny").double()) == "eager"
 
 
-def test_what_is_missing_is_named(broken):
-    broken.packages = ("torch", "no_such_package")
-    assert "broken" not in engines.available()
-    with pytest.raises(engines.EngineNotInstalledError, match="pip install no_such_package"):
-        engines.accelerate(build_host("tiny"), "broken")
+def test_what_is_missing_is_named():
+    packages = ("torch", "no_such_package")
+    engines.ENGINES.add(Engine("lacking", off_by_a_hundredth, packages))
+    try:
+        assert "lacking" in engines.names() and "lacking" not in engines.available()
+        with pytest.raises(engines.EngineNotInstalledError, match="pip install no_such_package"):
+            engines.accelerate(build_host("tiny"), "lacking")
+    finally:
+        engines.ENGINES.remove("lacking")
