@@ -14,7 +14,7 @@ import torch
 from fdrn_adapter.evaluation import datasets, results, runner
 from fdrn_adapter.evaluation.journal import Journal
 from fdrn_adapter.evaluation.methods import catalogue
-from fdrn_adapter.evaluation.methods.catalogue import Built
+from fdrn_adapter.evaluation.methods.method import Built
 from fdrn_adapter.evaluation.plan import Plan
 from fdrn_adapter.evaluation.reports import pictures, report
 from fdrn_adapter.evaluation.settings import SPEED

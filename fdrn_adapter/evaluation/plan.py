@@ -9,7 +9,7 @@ from typing import Any
 from fdrn_adapter import engines
 from fdrn_adapter.evaluation import datasets, results, runner
 from fdrn_adapter.evaluation.methods import catalogue
-from fdrn_adapter.evaluation.methods.catalogue import ModelSpec, Options
+from fdrn_adapter.evaluation.methods.method import ModelSpec, Options
 from fdrn_adapter.evaluation.methods.modes import CVPR, DEFAULT_MODE
 from fdrn_adapter.evaluation.reports.naming import check_names
 from fdrn_adapter.evaluation.settings import SPEED, Settings, parse_protocols

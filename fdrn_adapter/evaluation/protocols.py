@@ -11,7 +11,7 @@ from fdrn_adapter.evaluation.clicks import (
     misleading_definitions,
 )
 from fdrn_adapter.evaluation.datasets.sample import Sample
-from fdrn_adapter.evaluation.methods.segmenter import Segmenter
+from fdrn_adapter.evaluation.methods.method import Segmenter
 from fdrn_adapter.evaluation.metrics import iou
 from fdrn_adapter.evaluation.settings import Settings
 from fdrn_adapter.timing.speed import timed

@@ -16,7 +16,7 @@ import torch
 from fdrn_adapter.evaluation.datasets.catalogue import Dataset
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
 from fdrn_adapter.evaluation.journal import Journal
-from fdrn_adapter.evaluation.methods.catalogue import Built
+from fdrn_adapter.evaluation.methods.method import Built
 from fdrn_adapter.evaluation.protocols import run_sample
 from fdrn_adapter.evaluation.results import run_of
 from fdrn_adapter.evaluation.settings import Settings

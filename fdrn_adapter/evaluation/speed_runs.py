@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fdrn_adapter.evaluation.methods.catalogue import Built
-from fdrn_adapter.evaluation.methods.segmenter import BRS_MODES
+from fdrn_adapter.evaluation.methods.method import Built
 from fdrn_adapter.evaluation.results import equations
 from fdrn_adapter.evaluation.runner import described
 from fdrn_adapter.hosts.catalogue import host_of
@@ -69,7 +68,7 @@ def speed_runs(
     sessions: dict[str, SessionTimes] = {}
     for built in models:
         name = built.spec.name
-        if is_network(built):
+        if built.takes_crops:
             subject = Subject(name, built.model, crop_size_of(built), built.engine)
             found = candidates_of(subject, tensor)
             # The image has the paper's size here: "encode 481x321" is "encode".
@@ -78,11 +77,6 @@ def speed_runs(
         candidates[f"{name}/{SESSION}"] = _session_round(built, image, sessions[name], warmup)
     measured = speed.measure(candidates, repeats, warmup, progress)
     return [_run(b, measured, sessions[b.spec.name], head) for b in models]
-
-
-def is_network(built: Built) -> bool:
-    """Whether a forward pass on a crop can be timed on its own."""
-    return built.model is not None and built.spec.kind not in BRS_MODES
 
 
 def crop_size_of(built: Built) -> tuple[int, int]:
@@ -102,7 +96,7 @@ def _session_round(
     rows, cols = image.shape[:2]
     clicks = [(int(x * cols), int(y * rows), positive) for x, y, positive in _CLICKS]
     segmenter, turns = built.segmenter, itertools.count()
-    zooms = is_network(built) and bool(built.model.with_prev_mask)
+    zooms = built.takes_crops and bool(built.model.with_prev_mask)
     places = itertools.cycle(np.linspace(0, 0.1, 7))
 
     def on_another_roi(click: tuple) -> float:

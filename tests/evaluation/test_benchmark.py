@@ -11,7 +11,7 @@ from support.stock import taught_host
 import fdrn_adapter
 from fdrn_adapter import cli, zoo
 from fdrn_adapter.evaluation import benchmark, plan, protocols, results, runner, speed_runs
-from fdrn_adapter.evaluation.methods import catalogue
+from fdrn_adapter.evaluation.methods import catalogue, networks
 from fdrn_adapter.evaluation.methods.catalogue import parse_models
 
 COMMON = {"clicks": 3, "eval_mode": "fixed64", "threads": 1}
@@ -32,14 +32,14 @@ def files(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def one_load_each(monkeypatch, kept={}):  # noqa: B006
     """Building a network takes longer than the tests' few clicks on it."""
-    real = catalogue.network
+    real = networks.network
 
     def network(source, options):
         if source not in kept:
             kept[source] = real(source, options)
         return kept[source]
 
-    monkeypatch.setattr(catalogue, "network", network)
+    monkeypatch.setattr(networks, "network", network)
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
     model = fdrn_adapter.load(files / "fdrn.pth")
 
     def crop(net, *args):
-        made = catalogue.NetworkSegmenter("x", net, "eager", *args)
+        made = networks.NetworkSegmenter("x", net, "eager", *args)
         zoom_in = made._session.pipeline.predictor.zoom_in
         return zoom_in.target_size, zoom_in.skip_clicks
 

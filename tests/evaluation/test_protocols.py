@@ -10,7 +10,8 @@ from support.stock import taught_host
 import fdrn_adapter
 from fdrn_adapter.evaluation.clicks import FALSE
 from fdrn_adapter.evaluation.datasets.sample import as_sample, joined
-from fdrn_adapter.evaluation.methods.segmenter import BrsSegmenter, NetworkSegmenter
+from fdrn_adapter.evaluation.methods.brs import BrsSegmenter
+from fdrn_adapter.evaluation.methods.networks import NetworkSegmenter
 from fdrn_adapter.evaluation.protocols import run_sample
 from fdrn_adapter.evaluation.settings import Settings, parse_protocols
 from fdrn_adapter.label_maps import trimap

@@ -1,87 +1,19 @@
-"""From what a user writes after --models to segmenters."""
+"""The table of methods, and from what a user writes after --models to segmenters."""
 
 import difflib
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from fdrn_adapter import zoo
-from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE, crop_of_mode
-from fdrn_adapter.evaluation.methods.segmenter import (
-    BRS_MODES,
-    BrsSegmenter,
-    NetworkSegmenter,
-    Segmenter,
-)
-from fdrn_adapter.zoo.named import NamedNetwork, open_network
+from fdrn_adapter.evaluation.methods import brs, classic, exported, networks, sam
+from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
+from fdrn_adapter.evaluation.methods.modes import crop_of_mode
+from fdrn_adapter.table import Table
 
-CLASSIC = ("graphcut", "randomwalker")
-SAM = "sam"
-EXPORTED = "onnx"
-UNTRAINED = "untrained: random weights"
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """A model of a run.
-
-    Attributes:
-        name: for tables.
-        kind: "network", "brs", "fbrs", "sam", "onnx", or the name of a classic method.
-        source: zoo name or file; for SAM "ENCODER,DECODER", for "onnx" a folder of `fdrn export`;
-            empty for a classic method.
-        text: what stands on the command line for it, without a name.
-    """
-
-    name: str
-    kind: str
-    source: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Options:
-    """How networks are run; see `NetworkSegmenter`.
-
-    Attributes:
-        codebase: folder of a checkout for networks of `isegm`, None for what is installed.
-        device: of the networks.
-        seed: of the weights of untrained networks.
-        threads: of SAM's sessions, None for the library's choice.
-    """
-
-    engine: str = "auto"
-    eval_mode: str = DEFAULT_MODE
-    flip: bool = False
-    threads: int | None = None
-    seed: int = 0
-    codebase: str | None = None
-    device: str = "cpu"
-
-
-@dataclass(frozen=True)
-class Built:
-    """A segmenter with what is to be said about it.
-
-    Attributes:
-        model: the network, None for other methods.
-        trained: False for random weights, None where there is nothing to train.
-        crop_size: rows and columns of the network's crops as the zoo has them, None elsewhere.
-        engine: that runs a network, None for methods without one.
-    """
-
-    spec: ModelSpec
-    segmenter: Segmenter
-    model: nn.Module | None
-    trained: bool | None
-    crop_size: tuple[int, int] | None = None
-    engine: str | None = None
-
-    @property
-    def notes(self) -> list[str]:
-        return [UNTRAINED] if self.trained is False else []
+METHODS: Table[Method] = Table("fdrn_adapter.methods", (
+    networks.NETWORK, classic.GRAPHCUT, classic.RANDOMWALKER, sam.SAM, exported.ONNX, brs.BRS,
+    brs.FBRS,
+))
 
 
 # -- parsing -----------------------------------------------------------------------------------
@@ -99,13 +31,13 @@ def parse_models(text: str) -> list[ModelSpec]:
     specs = []
     while parts:
         name, spec = _named(parts.pop(0))
-        if spec.startswith(SAM + ":"):
-            if not parts or not parts[0].endswith(".onnx"):
-                raise ValueError(
-                    f"{spec!r} lacks its second file: write sam:ENCODER.onnx,DECODER.onnx."
-                )
+        method = _method_of(spec)
+        for ending in method.further:
+            if not parts or not parts[0].endswith(ending):
+                raise ValueError(f"{spec!r} lacks its second file: write {method.help}.")
             spec = f"{spec},{parts.pop(0)}"
-        specs.append(_spec(name, spec))
+        source = method.source_of(spec)
+        specs.append(ModelSpec(name or method.title(source), method.name, source, spec))
     if not specs:
         raise ValueError(f"--models is empty; {_allowed()}.")
     names = [spec.name for spec in specs]
@@ -127,30 +59,15 @@ def _named(part: str) -> tuple[str | None, str]:
     return name, spec
 
 
-def _spec(name: str | None, text: str) -> ModelSpec:
-    kind, colon, source = text.partition(":")
-    if text in CLASSIC:
-        return ModelSpec(name or text, text, "", text)
-    if colon and kind == SAM:
-        encoder = Path(source.split(",")[0]).stem
-        return ModelSpec(name or f"{SAM}:{encoder}", SAM, source, text)
-    if colon and kind == EXPORTED:
-        return ModelSpec(name or f"{kind}:{Path(source).name}", kind, source, text)
-    if colon and kind in BRS_MODES:
-        return ModelSpec(name or f"{kind}:{_short(source)}", kind, source, text)
-    return ModelSpec(name or _short(text), "network", text, text)
-
-
-def _short(source: str) -> str:
-    return source if source in zoo.names() else Path(source).stem or source
+def _method_of(text: str) -> Method:
+    """The kind that accepts a text; a network is what no other kind does."""
+    others = (method for method in METHODS.values() if method is not networks.NETWORK)
+    return next((method for method in others if method.accepts(text)), networks.NETWORK)
 
 
 def _allowed() -> str:
-    return (
-        f"allowed: a zoo name ({', '.join(zoo.names())}), the path of a checkpoint, "
-        f"{', '.join(CLASSIC)}, sam:ENCODER.onnx,DECODER.onnx, onnx:DIR of fdrn export, "
-        "brs:NETWORK or fbrs:NETWORK with a zoo name or a checkpoint of a stock network"
-    )
+    *first, last = (method.help for method in METHODS.values())
+    return f"allowed: {', '.join(first)} or {last}"
 
 
 def check(spec: ModelSpec) -> None:
@@ -159,29 +76,16 @@ def check(spec: ModelSpec) -> None:
     Raises:
         ValueError: it does not; close names come first.
     """
-    if spec.kind in CLASSIC:
-        return
-    if spec.kind == SAM:
-        for file in spec.source.split(","):
-            if not Path(file).is_file():
-                raise ValueError(f"{spec.name}: there is no file {file}.")
-        return
-    if spec.kind == EXPORTED:
-        if not (Path(spec.source) / "meta.json").is_file():
-            raise ValueError(
-                f"{spec.name}: {spec.source} should be a folder that `fdrn export --out` wrote; it "
-                "has no meta.json."
-            )
-        return
-    if spec.source in zoo.names() or Path(spec.source).is_file():
-        return
-    if os.sep in spec.source or Path(spec.source).suffix in (".pth", ".pt", ".onnx"):
-        raise ValueError(f"{spec.name}: there is no checkpoint {spec.source}.")
-    known = [*zoo.names(), *CLASSIC]
-    by_lower = {n.lower(): n for n in known}
-    close = [by_lower[c] for c in difflib.get_close_matches(spec.source.lower(), by_lower, 3, 0.5)]
-    meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-    raise ValueError(f"There is no model {spec.source!r}.{meant} {_allowed().capitalize()}.")
+    try:
+        METHODS[spec.kind].check(spec)
+    except LookupError as error:
+        words = [m.name for m in METHODS.values() if not m.takes_source and m.name != "network"]
+        by_lower = {name.lower(): name for name in [*zoo.names(), *words]}
+        close = difflib.get_close_matches(spec.source.lower(), by_lower, 3, 0.5)
+        meant = f" Did you mean {' or '.join(repr(by_lower[c]) for c in close)}?" if close else ""
+        raise ValueError(
+            f"There is no model {spec.source!r}.{meant} {_allowed().capitalize()}."
+        ) from error
 
 
 # -- building ----------------------------------------------------------------------------------
@@ -195,43 +99,4 @@ def build(spec: ModelSpec, options: Options) -> Built:
     """
     check(spec)
     crop_of_mode(options.eval_mode)
-    if spec.kind in CLASSIC:
-        from fdrn_adapter.evaluation.methods import classic
-
-        segmenter = classic.build(spec.kind)
-        segmenter.name = spec.name
-        return Built(spec, segmenter, None, None)
-    if spec.kind == SAM:
-        from fdrn_adapter.evaluation.methods import sam
-
-        segmenter = sam.build(spec.text, options.threads)
-        segmenter.name = spec.name
-        return Built(spec, segmenter, None, None, engine="onnxruntime")
-    if spec.kind == EXPORTED:
-        from fdrn_adapter.evaluation.methods import exported
-
-        segmenter = exported.ExportedSegmenter(spec.name, spec.source, options.threads)
-        return Built(spec, segmenter, None, None, engine="onnxruntime")
-    named = network(spec.source, options)
-    named.model.to(options.device)
-    if spec.kind in BRS_MODES:
-        segmenter = BrsSegmenter(spec.name, named.model, spec.kind, options.eval_mode, options.flip)
-        engine = "eager"
-    else:
-        segmenter = NetworkSegmenter(
-            spec.name, named.model, options.engine, options.eval_mode, options.flip, named.crop
-        )
-        engine = segmenter.engine
-    return Built(spec, segmenter, named.model, named.trained, named.crop_size, engine)
-
-
-def network(source: str, options: Options) -> NamedNetwork:
-    """A network by zoo name or from a checkpoint; a checkout of another kind is passed by.
-
-    Raises:
-        ValueError: it cannot be found or built.
-    """
-    root = options.codebase
-    if source in zoo.names():
-        root = zoo.codebase_for(source, root)
-    return open_network(source, root, options.seed)
+    return METHODS[spec.kind].build(spec, options)

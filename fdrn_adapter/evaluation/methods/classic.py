@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
+
 logger = logging.getLogger(__name__)
 
 NAMES = ("graphcut", "randomwalker")
@@ -224,3 +226,18 @@ def _random_walker():
             "'fdrn_adapter[plots]'."
         ) from error
     return random_walker
+
+
+class ClassicMethod(Method):
+    """A method without a network, by its name alone."""
+
+    def __init__(self, name: str):
+        self.name = self.help = name
+
+    def build(self, spec: ModelSpec, options: Options) -> Built:
+        segmenter = build(self.name)
+        segmenter.name = spec.name
+        return Built(spec, segmenter)
+
+
+GRAPHCUT, RANDOMWALKER = (ClassicMethod(name) for name in NAMES)

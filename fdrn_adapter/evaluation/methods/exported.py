@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from fdrn_adapter.encoders.sizes import shrink_to
+from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
 
 
 class ExportedSegmenter:
@@ -25,7 +26,7 @@ class ExportedSegmenter:
         try:
             import onnxruntime
 
-            from fdrn_adapter.examples import onnx_click
+            from fdrn_adapter.examples import onnx_click  # imports onnxruntime
         except ImportError as error:
             raise ValueError(
                 f"{name} needs onnxruntime, which is not installed: pip install "
@@ -54,3 +55,25 @@ class ExportedSegmenter:
 
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         return self._clicker.click(x, y, positive)
+
+
+class ExportedMethod(Method):
+    """A folder that `fdrn export` wrote."""
+
+    name = "onnx"
+    help = "onnx:DIR of fdrn export"
+    takes_source = True
+
+    def check(self, spec: ModelSpec) -> None:
+        if not (Path(spec.source) / "meta.json").is_file():
+            raise ValueError(
+                f"{spec.name}: {spec.source} should be a folder that `fdrn export --out` wrote; it "
+                "has no meta.json."
+            )
+
+    def build(self, spec: ModelSpec, options: Options) -> Built:
+        segmenter = ExportedSegmenter(spec.name, spec.source, options.threads)
+        return Built(spec, segmenter, engine="onnxruntime")
+
+
+ONNX = ExportedMethod()

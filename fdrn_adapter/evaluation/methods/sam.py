@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fdrn_adapter.evaluation.methods import sam_layout
+from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
 
 PREFIX = "sam:"
 
@@ -207,3 +208,28 @@ def _resize(image: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     shrinks = shape[0] * shape[1] < image.shape[0] * image.shape[1] and image.ndim == 3
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, shape[::-1], interpolation=method)
+
+
+class SamMethod(Method):
+    """A pair of ONNX graphs in SAM's layout."""
+
+    name = "sam"
+    help = "sam:ENCODER.onnx,DECODER.onnx"
+    takes_source = True
+    further = (".onnx",)
+
+    def title(self, source: str) -> str:
+        return f"{PREFIX}{Path(source.split(',')[0]).stem}"
+
+    def check(self, spec: ModelSpec) -> None:
+        for file in spec.source.split(","):
+            if not Path(file).is_file():
+                raise ValueError(f"{spec.name}: there is no file {file}.")
+
+    def build(self, spec: ModelSpec, options: Options) -> Built:
+        segmenter = build(PREFIX + spec.source, options.threads)
+        segmenter.name = spec.name
+        return Built(spec, segmenter, engine="onnxruntime")
+
+
+SAM = SamMethod()

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from fdrn_adapter import zoo
 from fdrn_adapter.evaluation.reports import naming, text_table
 
 # Methods outside the zoo that the paper has too, by our names.
@@ -69,8 +70,6 @@ def tables() -> tuple[Table, ...]:
 
 def paper_title(model: str) -> str | None:
     """What the paper calls a model of the benchmark, None if it does not have it."""
-    from fdrn_adapter import zoo
-
     if model in METHODS:
         return METHODS[model]
     if model in zoo.names():

@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fdrn_adapter.evaluation.reports import naming, text_table
+from fdrn_adapter.evaluation.reports import naming, plots, text_table
 
 logger = logging.getLogger(__name__)
 
@@ -155,24 +155,22 @@ def write(
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        plots, missing = [], "No plots: matplotlib is not installed (fdrn_adapter[plots])."
+        drawn, missing = [], "No plots: matplotlib is not installed (fdrn_adapter[plots])."
         logger.warning(missing)
     else:
-        from fdrn_adapter.evaluation.reports import plots as drawing
-
-        plots, missing = drawing.draw_all(results, out_dir), None
+        drawn, missing = plots.draw_all(results, out_dir), None
     parts = [
         "# fdrn benchmark", _machine(results), *_markdown_tables(results), *_markdown_times(results)
     ]
-    if plots or missing:
-        parts += ["## Plots", *([missing] if missing else []), *_images(plots, out_dir)]
+    if drawn or missing:
+        parts += ["## Plots", *([missing] if missing else []), *_images(drawn, out_dir)]
     if pictures:
         parts += ["## Samples", "Best, median and worst by the IoU at 5 clicks.",
                   *_images(pictures, out_dir)]
     parts += _markdown_skipped(results)
     path = out_dir / "report.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    return [path, *plots]
+    return [path, *drawn]
 
 
 def _machine(results: dict[str, Any]) -> str:
