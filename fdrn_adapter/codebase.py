@@ -3,19 +3,24 @@
 `activate` is the one entry: `fdrn run`, `fdrn doctor` and every `--codebase` option go through it.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import importlib.machinery
 import importlib.util
 import logging
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import patches
-from .patches.framework import CLICKSEG, FORK, RITM, RITM_ANNOTATION, PatchSet, PatchStatus
-from .patches.importing import PatchingFinder
+from fdrn_adapter import patches
+from fdrn_adapter.patches.framework import (
+    CLICKSEG,
+    FORK,
+    RITM,
+    RITM_ANNOTATION,
+    PatchSet,
+    PatchStatus,
+)
+from fdrn_adapter.patches.importing import PatchingFinder
 
 logger = logging.getLogger(__name__)
 
@@ -24,11 +29,11 @@ PACKAGE = "isegm"
 WATCHED = (PACKAGE, "interactive_demo", "scripts", "models")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class CodeBase:
     """A code base whose patches are in place.
 
-    Args:
+    Attributes:
         root: folder that holds the package, resolved.
         package: "isegm" or "ritm_annotation".
         kind: "RITM", "ClickSEG", "ritm_annotation" or "isegm fork".
@@ -38,7 +43,7 @@ class CodeBase:
     root: Path
     package: str
     kind: str
-    patch_set: PatchSet = dataclasses.field(repr=False, compare=False)
+    patch_set: PatchSet = field(repr=False, compare=False)
 
     @property
     def report(self) -> list[PatchStatus]:
@@ -79,13 +84,17 @@ def locate(path: str | os.PathLike) -> Path:
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
-        raise ValueError(f"got {path}, which is not a folder; pass the root of a RITM or "
-                         "FocalClick checkout (the folder that holds isegm/)")
+        raise ValueError(
+            f"{path} is not a folder. Pass the root of a RITM or FocalClick checkout, the folder "
+            f"that holds {PACKAGE}/."
+        )
     if root.name == PACKAGE and (root / "model").is_dir():
-        raise ValueError(f"got {path}, the package itself; pass the folder above: {root.parent}")
+        raise ValueError(f"{path} is the package itself; pass the folder above: {root.parent}")
     if not (root / PACKAGE / "model").is_dir():
-        raise ValueError(f"{root} holds no {PACKAGE}/model; pass the root of a RITM or FocalClick "
-                         "checkout (the folder that holds isegm/)")
+        raise ValueError(
+            f"{root} holds no {PACKAGE}/model. Pass the root of a RITM or FocalClick checkout, the "
+            f"folder that holds {PACKAGE}/."
+        )
     return root
 
 
@@ -162,8 +171,10 @@ def locate_ritm_annotation() -> Path:
     """
     spec = importlib.util.find_spec(RITM_ANNOTATION)
     if spec is None or spec.origin is None:
-        raise ValueError("ritm_annotation is not installed: pip install 'fdrn_adapter[ritm]' "
-                         "(wheels for x86-64 Linux only), or pass the folder of a RITM checkout")
+        raise ValueError(
+            "ritm_annotation is not installed: pip install 'fdrn_adapter[ritm]' (wheels for x86-64 "
+            "Linux only), or pass the folder of a RITM checkout."
+        )
     return Path(spec.origin).resolve().parent.parent
 
 
@@ -173,13 +184,13 @@ def refuse_other(root: Path, package: str) -> None:
     Raises:
         RuntimeError: two code bases of one name cannot live in one process.
     """
-    remedy = "start another process for the other code base: both call their package " + package
+    remedy = f"Start another process for the other code base: both call their package {package}."
     if package in _active:
-        raise RuntimeError(f"{_active[package][0].root} is active, got {root}; {remedy}")
+        raise RuntimeError(f"{_active[package][0].root} is active, got {root}. {remedy}")
     module = sys.modules.get(package)
     if module is None:
         return
     places = places_of(module)
     if not any(place.is_relative_to(root) for place in places):
         found = places[0] if places else "an unknown place"
-        raise RuntimeError(f"{package} is already imported from {found}, got {root}; {remedy}")
+        raise RuntimeError(f"{package} is imported from {found} already, got {root}. {remedy}")

@@ -5,8 +5,6 @@ the patches of `fdrn_adapter.patches` waiting for what it imports. Also for seve
 `torchrun --nproc_per_node=2 -m fdrn_adapter.launcher --codebase DIR train.py ...`.
 """
 
-from __future__ import annotations
-
 import argparse
 import logging
 import multiprocessing.spawn
@@ -17,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from . import codebase
-from .patches import options
+from fdrn_adapter import codebase
+from fdrn_adapter.patches import options
 
 CHILD_MODULE = "fdrn_adapter.launcher_child"
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
@@ -68,7 +66,9 @@ def find_script(script: str, root: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
-    raise ValueError(f"got script {script}; neither {candidates[0]} nor {candidates[1]} is a file")
+    raise ValueError(
+        f"There is no script {script}: neither {candidates[0]} nor {candidates[1]} is a file."
+    )
 
 
 def absolute_argument(argument: str, here: Path) -> str:
@@ -110,16 +110,18 @@ def parse_settings(settings: list[str], config_file: Path | None) -> dict:
     config: dict = {}
     if config_file is not None:
         if not config_file.is_file():
-            raise ValueError(f"got --config {config_file}, which is not a file")
+            raise ValueError(f"--config {config_file} is not a file.")
         loaded = yaml.safe_load(config_file.read_text())
         if not isinstance(loaded, dict):
-            raise ValueError(f"{config_file} holds {type(loaded).__name__}, expected KEY: VALUE "
-                             "lines like those of the checkout's config.yml")
+            raise ValueError(
+                f"{config_file} holds a {type(loaded).__name__}; expected KEY: VALUE lines like "
+                "those of the checkout's config.yml."
+            )
         config.update(absolute_paths(loaded, config_file.resolve().parent))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise ValueError(f"got --set {setting}, expected --set KEY=VALUE")
+            raise ValueError(f"Got --set {setting}, expected --set KEY=VALUE.")
         here = Path.cwd()
         value = yaml.safe_load(value) if value else ""
         if isinstance(value, str) and key.rpartition(".")[2].endswith("_PATH"):

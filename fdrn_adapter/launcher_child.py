@@ -4,8 +4,6 @@ multiprocessing imports this as `__mp_main__` in place of the script. Its names 
 of the child's `__main__`, so that what the script defined there can be unpickled.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import sys
@@ -23,7 +21,7 @@ def prepare() -> dict:
     run = options.from_environment()
     script = os.environ.get("FDRN_RUN_SCRIPT")
     if run is None or run.root is None or script is None:
-        raise RuntimeError("fdrn_adapter.launcher_child is started by fdrn run, not by hand")
+        raise RuntimeError("fdrn_adapter.launcher_child is started by fdrn run, not by hand.")
     sys.dont_write_bytecode = True
     options.set_current(run)
     codebase.activate(run.root)

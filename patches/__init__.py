@@ -9,7 +9,7 @@ place, `fdrn doctor` shows what each of them found.
 from fdrn_adapter import lazy
 
 __getattr__, __dir__, __all__ = lazy.face(__name__, {
-    "catalogue": ("all_patches",),
+    "catalogue": ("PATCHES", "all_patches"),
     "framework": ("CannotApply", "Patch", "PatchSet", "PatchStatus"),
     "options": ("RunOptions",),
 })

@@ -6,15 +6,12 @@ flips and crops, in every epoch again. The patch seeds the augmentator from torc
 the first time that a worker uses it.
 """
 
-from __future__ import annotations
-
 import functools
 from types import ModuleType
 
 import torch
-
-from .framework import EVERYWHERE, Patch
-from .shadow import require
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require
 
 
 class AlbumentationsSeeds(Patch):

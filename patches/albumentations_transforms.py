@@ -9,8 +9,6 @@ The translation also keeps masks on nearest-neighbour interpolation: RITM masks 
 numbers, and a linearly resized mask invents objects.
 """
 
-from __future__ import annotations
-
 import contextlib
 from contextlib import AbstractContextManager
 from types import ModuleType
@@ -18,9 +16,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-from .framework import CLICKSEG, RITM, Patch
-from .shadow import attribute_in_place, modules_in_place, require, stand_in
+from fdrn_adapter.patches.framework import CLICKSEG, RITM, Patch
+from fdrn_adapter.patches.shadow import attribute_in_place, modules_in_place, require, stand_in
 
 INTERFACE = "albumentations.core.transforms_interface"
 FUNCTIONAL = "albumentations.augmentations.functional"

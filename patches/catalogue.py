@@ -1,8 +1,6 @@
-"""The list of all patches, in the order in which they apply to a module."""
+"""The table of patches, in the order in which they apply to a module."""
 
-from __future__ import annotations
-
-from . import (
+from fdrn_adapter.patches import (
     albumentations_seeds,
     albumentations_transforms,
     checkpoint_classes,
@@ -21,7 +19,9 @@ from . import (
     training_warnings,
     vis_folder,
 )
-from .framework import Patch
+from fdrn_adapter.patches.framework import Patch
+
+from fdrn_adapter.table import Table
 
 MODULES = (
     numpy_aliases,
@@ -44,6 +44,11 @@ MODULES = (
 )
 
 
+PATCHES: Table[Patch] = Table(
+    "fdrn_adapter.patches", (patch for module in MODULES for patch in module.PATCHES)
+)
+
+
 def all_patches() -> list[Patch]:
-    """Every patch of every module."""
-    return [patch for module in MODULES for patch in module.PATCHES]
+    """Ours, then those of other packages."""
+    return list(PATCHES.values())

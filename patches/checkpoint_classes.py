@@ -5,14 +5,12 @@ network or `os._exit`. With the patch it builds networks of the code base and th
 only, as `fdrn_adapter.load` does; `--trust-checkpoints` lifts that, as it does for pickled objects.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any
 
-from . import options
-from .framework import EVERYWHERE, Patch
-from .shadow import require
+from fdrn_adapter.patches import options
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require
 
 # Rebuilt by FDRNModel itself, which looks at its host's config the same way.
 _FDRN_CLASS = "fdrn_adapter.model.FDRNModel"

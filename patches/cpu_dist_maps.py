@@ -7,16 +7,13 @@ Cython version spreads from pixel to pixel and can miss the nearest click by a p
 the regions of several clicks meet; the GPU path of the stock code is exact like ours.
 """
 
-from __future__ import annotations
-
 import importlib.machinery
 import math
 from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-
-from .framework import CLICKSEG, RITM, Patch
+from fdrn_adapter.patches.framework import CLICKSEG, RITM, Patch
 
 FAR = np.float32(1e6)  # value of the stock maps where there is no click
 

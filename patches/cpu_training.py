@@ -5,17 +5,14 @@
 sees a `torch` that answers these few calls for the CPU; the stock function itself runs as it is.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from types import ModuleType
 
 import torch
-
-from . import options
-from .framework import EVERYWHERE, Patch
-from .shadow import NamespaceView, require, shadow
+from fdrn_adapter.patches import options
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import NamespaceView, require, shadow
 
 
 class LocalRank(Patch):
@@ -68,8 +65,8 @@ class CpuExperiment(Patch):
                 return stock(args, model_name)
             if getattr(args, "ngpus", 1) > 1 or "," in getattr(args, "gpus", ""):
                 raise ValueError(
-                    f"got --ngpus {args.ngpus} --gpus {args.gpus!r} for a run on the CPU; leave "
-                    "both out, several CPU processes are started by torchrun"
+                    f"Got --ngpus {args.ngpus} --gpus {args.gpus!r} for a run on the CPU. Leave "
+                    "both out; several CPU processes are started by torchrun."
                 )
             return stock(args, model_name)
 

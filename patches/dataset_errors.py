@@ -7,8 +7,6 @@ the checkout's own source with two changes to its syntax tree: the handler catch
 only and reports to the code below first, and every turn of the loop is counted.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import inspect
@@ -17,8 +15,8 @@ import textwrap
 import threading
 from types import FunctionType, ModuleType
 
-from .framework import CLICKSEG, CannotApply, Patch
-from .shadow import require
+from fdrn_adapter.patches.framework import CLICKSEG, CannotApply, Patch
+from fdrn_adapter.patches.shadow import require
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +41,9 @@ def count_turn() -> None:
     if _local.turns > MAX_TURNS:
         errors = describe(_local.errors) if _local.errors else "none raised an error"
         raise DatasetError(
-            f"none of {MAX_TURNS} drawn samples was accepted ({errors}); the stock loop wants an "
+            f"None of {MAX_TURNS} drawn samples was accepted ({errors}). The stock loop wants an "
             "object that is larger than min_object_area and covers less than 85% of the crop: "
-            "lower min_object_area or look at the masks"
+            "lower min_object_area, or look at the masks."
         )
 
 

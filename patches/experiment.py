@@ -5,15 +5,13 @@ config.yml between that file and the current directory, and has no way to set an
 outside. Two patches, both of `isegm.utils.exp`.
 """
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from types import ModuleType
 
-from . import options
-from .framework import EVERYWHERE, Patch
-from .shadow import require
+from fdrn_adapter.patches import options
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require
 
 # The folder that ends the family tree of an experiment, like `models` in the stock code.
 OUTER_FOLDERS = ("models", "experiments")

@@ -6,15 +6,13 @@ never guesses: where its target has another shape it raises `CannotApply` with w
 the stock module stays as it was, and `fdrn doctor` shows the reason.
 """
 
-from __future__ import annotations
-
 import contextlib
-import dataclasses
 import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import ModuleType
 
 logger = logging.getLogger(__name__)
@@ -78,9 +76,15 @@ class Patch:
         return None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class PatchStatus:
-    """State of one patch in one process: NEEDED means that no target was imported so far."""
+    """State of one patch in one process; NEEDED means that no target was imported so far.
+
+    Attributes:
+        state: NEEDED, NOT_NEEDED, APPLIED, CANNOT_APPLY or NOT_HERE.
+        detail: why, for the table of `fdrn doctor`.
+        targets: what happened to each module, (state, detail).
+    """
 
     name: str
     state: str

@@ -4,15 +4,13 @@ The stock function runs as it is, with its own defaults and transforms; only the
 that it looks up by name are replaced, in a copy of its namespace and for FDRN networks alone.
 """
 
-from __future__ import annotations
-
 import functools
 import types
 from types import FunctionType, ModuleType
 from typing import Any
 
-from .framework import EVERYWHERE, CannotApply, Patch
-from .shadow import require
+from fdrn_adapter.patches.framework import EVERYWHERE, CannotApply, Patch
+from fdrn_adapter.patches.shadow import require
 
 # Modes that optimise the network's inputs or features by back-propagation for every click.
 # They would have to differentiate through features that were computed once and detached.
@@ -24,11 +22,15 @@ def is_fdrn(net: Any) -> bool:
     """Whether a network, or one of a (network, click models) pair, is an FDRN network."""
     if isinstance(net, (tuple, list)):
         return any(is_fdrn(part) for part in net)
-    return bool(getattr(net, "is_fdrn", False))
+    # Not at the top: stock scripts that need no predictor need not wait for the network.
+    from fdrn_adapter import hosts
+
+    return hosts.is_fdrn(net)
 
 
 def make_recycling_predictor(base_class: type, net: Any, device: Any, **kwargs: Any) -> Any:
-    """The recycling version of a stock predictor class; imported when first needed."""
+    """The recycling version of a stock predictor class."""
+    # As in `is_fdrn`.
     from fdrn_adapter.session.predictor import recycling_predictor_for
 
     return recycling_predictor_for(base_class, net, device, **kwargs)
@@ -42,9 +44,9 @@ def check_mode(mode: str) -> None:
     """
     if (BRS in mode and mode != NO_BRS) or mode == "CDNet":
         raise ValueError(
-            f"got mode {mode!r} for an FDRN network; its image features are computed once and "
+            f"Got mode {mode!r} for an FDRN network. Its image features are computed once and "
             f"recycled, so only feed-forward modes work: use {NO_BRS!r} (or 'FocalClick' and "
-            "'Baseline' in a FocalClick checkout)"
+            "'Baseline' in a FocalClick checkout)."
         )
 
 

@@ -3,15 +3,13 @@
 The hook also keeps Python from writing `__pycache__` into somebody else's checkout.
 """
 
-from __future__ import annotations
-
 import importlib.machinery
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .framework import PatchSet
+from fdrn_adapter.patches.framework import PatchSet
 
 
 class PatchingLoader(importlib.machinery.SourceFileLoader):

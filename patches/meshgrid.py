@@ -1,15 +1,12 @@
 """torch.meshgrid without `indexing` in the distance maps."""
 
-from __future__ import annotations
-
 import functools
 import warnings
 from types import ModuleType
 
 import torch
-
-from .framework import EVERYWHERE, Patch
-from .shadow import require, shadow
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require, shadow
 
 
 class Meshgrid(Patch):

@@ -6,18 +6,15 @@ really used is a real implementation: `ConvModule` with mmcv's parameter names (
 `IPython.embed` and `attr` are leftovers that no stock line uses; calling `embed` says so.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import ModuleType
 
 import torch
+from fdrn_adapter.patches.framework import CLICKSEG, CannotApply, Patch
+from fdrn_adapter.patches.shadow import modules_in_place, stand_in
 from torch import nn
-
-from .framework import CLICKSEG, CannotApply, Patch
-from .shadow import modules_in_place, stand_in
 
 
 class ConvModule(nn.Module):
@@ -34,8 +31,8 @@ class ConvModule(nn.Module):
         activation = (act_cfg or {"type": "ReLU"}).get("type")
         if norm not in (None, "BN", "SyncBN") or activation != "ReLU" or unknown:
             raise ValueError(
-                f"got norm {norm}, activation {activation}, further arguments {sorted(unknown)}; "
-                "this replacement of mmcv.cnn.ConvModule has BN or SyncBN and ReLU: install mmcv"
+                f"Got norm {norm}, activation {activation}, further arguments {sorted(unknown)}. "
+                "This replacement of mmcv.cnn.ConvModule has BN or SyncBN and ReLU: install mmcv."
             )
         use_bias = norm is None if bias == "auto" else bias
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation,
@@ -100,7 +97,9 @@ def default_config(url: str = "", **settings) -> dict:
 
 def embed(*args, **kwargs):
     """IPython.embed without IPython."""
-    raise RuntimeError("IPython is not installed, there is no shell to embed: pip install ipython")
+    raise RuntimeError(
+        "IPython is not installed, so there is no shell to embed: pip install ipython."
+    )
 
 
 def cprint(text="", color=None, on_color=None, attrs=None, **kwargs) -> None:

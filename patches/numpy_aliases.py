@@ -5,17 +5,14 @@ installed NumPy lacks and that the module's code mentions. Other libraries keep 
 it is: code that asks `hasattr(np, "int")` still gets the truth.
 """
 
-from __future__ import annotations
-
 import builtins
 import functools
 import warnings
 from types import CodeType, ModuleType
 
 import numpy as np
-
-from .framework import EVERYWHERE, Patch
-from .shadow import shadow
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import shadow
 
 # Each was an alias of the builtin of that name.
 ALIASES = ("int", "float", "bool", "object", "str", "complex")

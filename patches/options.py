@@ -4,22 +4,20 @@ Patches act inside stock modules, which have no argument for our wishes; the pro
 stock script has exactly one set of them. `fdrn run` fills it in, library users leave it alone.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import json
 import os
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 ENVIRONMENT_VARIABLE = "FDRN_RUN_OPTIONS"
 
 
-@dataclasses.dataclass
+@dataclass
 class RunOptions:
     """Wishes of one run.
 
-    Args:
+    Attributes:
         cpu: run on the CPU even where the stock code names CUDA.
         config: entries that override every config file the stock loader reads; a dotted key
             reaches into a nested entry.
@@ -28,15 +26,15 @@ class RunOptions:
     """
 
     cpu: bool = False
-    config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     root: Path | None = None
     trust_checkpoints: bool = False
 
     def export(self) -> None:
         """Hand the options to child processes (data loader workers, spawned converters)."""
-        fields = dataclasses.asdict(self)
-        fields["root"] = None if self.root is None else str(self.root)
-        os.environ[ENVIRONMENT_VARIABLE] = json.dumps(fields)
+        wishes = asdict(self)
+        wishes["root"] = None if self.root is None else str(self.root)
+        os.environ[ENVIRONMENT_VARIABLE] = json.dumps(wishes)
 
 
 current = RunOptions()
@@ -44,8 +42,8 @@ current = RunOptions()
 
 def set_current(options: RunOptions) -> None:
     """Make `options` the wishes of this process."""
-    for field in dataclasses.fields(RunOptions):
-        setattr(current, field.name, getattr(options, field.name))
+    for wish in fields(RunOptions):
+        setattr(current, wish.name, getattr(options, wish.name))
 
 
 def from_environment() -> RunOptions | None:
@@ -53,9 +51,9 @@ def from_environment() -> RunOptions | None:
     text = os.environ.get(ENVIRONMENT_VARIABLE)
     if not text:
         return None
-    fields = json.loads(text)
-    fields["root"] = None if fields["root"] is None else Path(fields["root"])
-    return RunOptions(**fields)
+    wishes = json.loads(text)
+    wishes["root"] = None if wishes["root"] is None else Path(wishes["root"])
+    return RunOptions(**wishes)
 
 
 def override(config: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,9 @@
 """Image.ANTIALIAS in the canvas of the demo."""
 
-from __future__ import annotations
-
 from types import ModuleType
 
-from .framework import RITM, Patch
-from .shadow import require, shadow
+from fdrn_adapter.patches.framework import RITM, Patch
+from fdrn_adapter.patches.shadow import require, shadow
 
 
 class PillowFilters(Patch):

@@ -5,12 +5,10 @@ the image size that `inv_transform` needs. After `set_states` on another image, 
 first click, it resizes to the wrong size or has no attribute at all.
 """
 
-from __future__ import annotations
-
 from types import ModuleType
 
-from .framework import CLICKSEG, CannotApply, Patch
-from .shadow import require
+from fdrn_adapter.patches.framework import CLICKSEG, CannotApply, Patch
+from fdrn_adapter.patches.shadow import require
 
 SIZE = ("image_height", "image_width")
 

@@ -1,14 +1,12 @@
 """Tools for narrow patches: change what one stock module sees, not what everybody sees."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from .framework import CannotApply
+from fdrn_adapter.patches.framework import CannotApply
 
 
 class NamespaceView(ModuleType):

@@ -4,14 +4,12 @@ When the parameter goes, the call raises TypeError inside the loop that swallows
 so no sample is ever drawn. The new parameter is inclusive: min_size=n is max_size=n-1.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 from types import ModuleType
 
-from .framework import CLICKSEG, Patch
-from .shadow import NamespaceView, require, shadow
+from fdrn_adapter.patches.framework import CLICKSEG, Patch
+from fdrn_adapter.patches.shadow import NamespaceView, require, shadow
 
 
 def takes_max_size() -> bool:

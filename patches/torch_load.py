@@ -8,8 +8,6 @@ by one. Anything else stays refused, because unpickling runs code; `--trust-chec
 user's own decision.
 """
 
-from __future__ import annotations
-
 import collections
 import pickle
 from types import ModuleType
@@ -17,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from . import options
-from .framework import EVERYWHERE, Patch
-from .shadow import require, shadow
+from fdrn_adapter.patches import options
+from fdrn_adapter.patches.framework import EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require, shadow
 
 TARGETS = (
     "isegm.inference.utils",

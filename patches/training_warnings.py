@@ -1,7 +1,5 @@
 """Two calls of the stock trainers that current torch deprecates."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import warnings
@@ -11,9 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import torch
-
-from .framework import CLICKSEG, EVERYWHERE, Patch
-from .shadow import require
+from fdrn_adapter.patches.framework import CLICKSEG, EVERYWHERE, Patch
+from fdrn_adapter.patches.shadow import require
 
 TRAINERS = (
     "isegm.engine.trainer",

@@ -6,8 +6,6 @@ file and is replaced as before; any other folder is moved aside and the user is 
 Where the run sets EXPS_PATH, the pictures go below that.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import logging
@@ -16,9 +14,9 @@ import shutil
 from pathlib import Path
 from types import ModuleType
 
-from . import options
-from .framework import CLICKSEG, CannotApply, Patch
-from .shadow import require, shadow
+from fdrn_adapter.patches import options
+from fdrn_adapter.patches.framework import CLICKSEG, CannotApply, Patch
+from fdrn_adapter.patches.shadow import require, shadow
 
 logger = logging.getLogger(__name__)
 

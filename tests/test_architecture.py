@@ -40,7 +40,6 @@ STILL_INSIDE = {
     "fdrn_adapter/export/files.py",
     "fdrn_adapter/export/precision.py",
     "fdrn_adapter/training/lite.py", "fdrn_adapter/training/paper.py",
-    "patches/get_predictor.py",
 }
 STILL_LONG_FUNCTIONS: set[str] = set()
 STILL_LONG_FILES = {
