@@ -1,8 +1,9 @@
 """Stock networks built from what their checkpoints say."""
 
 import importlib
+import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import nn
@@ -72,15 +73,22 @@ def build_host(config: dict[str, Any], trust: Sequence[str] = (), **kwargs: Any)
             continue
         moved = _renamed(config, root, package)
         try:
-            trusted.network_class(moved["class"], allowed)
-            serialization = importlib.import_module(f"{package}.utils.serialization")
-            _check_layers(moved, allowed)
+            network = trusted.network_class(moved["class"], allowed)
+            load_model = _loader_of(package)
+            layers = _layers(moved, allowed)
         except (ImportError, AttributeError) as error:
             tried.append(f"{package} ({error})")
             continue
         if package != root:
             logger.info("%s is built with the package %s", config["class"], package)
-        return serialization.load_model(moved, **kwargs)
+        if load_model is not None:
+            return load_model(moved, **kwargs)
+        takes = inspect.signature(network).parameters
+        given = {
+            name: layers.get(name, param["value"]) for name, param in moved["params"].items()
+            if name in takes or param["specified"]  # the config has defaults of base classes too
+        }
+        return network(**{**given, **kwargs})
     raise CheckpointError(
         f"The network class {config['class']} cannot be imported: tried {'; '.join(tried)}. "
         "Install it with `pip install fdrn_adapter[ritm]` or make a checkout importable "
@@ -88,10 +96,23 @@ def build_host(config: dict[str, Any], trust: Sequence[str] = (), **kwargs: Any)
     )
 
 
-def _check_layers(config: dict[str, Any], allowed: Sequence[str]) -> None:
-    for param in config["params"].values():
-        if param["type"] == "class":
-            trusted.parameter_class(param["value"], allowed)
+def _loader_of(package: str) -> Callable[..., nn.Module] | None:
+    """The stock `load_model` of a package; None for one that has networks and nothing else."""
+    name = f"{package}.utils.serialization"
+    try:
+        return importlib.import_module(name).load_model
+    except ModuleNotFoundError as error:
+        if package in HOST_PACKAGES or error.name not in (f"{package}.utils", name):
+            raise
+        return None
+
+
+def _layers(config: dict[str, Any], allowed: Sequence[str]) -> dict[str, type[nn.Module]]:
+    """The parameters that are classes."""
+    return {
+        name: trusted.parameter_class(param["value"], allowed)
+        for name, param in config["params"].items() if param["type"] == "class"
+    }
 
 
 def _renamed(config: dict[str, Any], old: str, new: str) -> dict[str, Any]:
