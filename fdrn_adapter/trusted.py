@@ -24,8 +24,6 @@ NORM_LAYERS = {
     for name in (f"{cls.__module__}.{cls.__name__}", f"torch.nn.{cls.__name__}")
 }
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
-_TIMM_NAME = re.compile(r"timm:[A-Za-z0-9][A-Za-z0-9_.]*")
-_FILE_NAME = re.compile(r"onnx:([A-Za-z0-9][A-Za-z0-9_.-]*)?")  # which file that is, the user says
 _MOST_VALUES = 10_000  # of a config; real ones have some 30
 _DEEPEST = 8
 
@@ -106,27 +104,6 @@ def _check_plain(value: Any) -> None:
                 f"The config holds a {type(one).__name__}; allowed are texts, numbers, None, "
                 "lists and dicts."
             )
-
-
-def check_encoder(name: Any) -> None:
-    """See that the image encoder that a checkpoint names is built from installed code alone.
-
-    timm also takes names of repositories on the net and of folders ("hf-hub:...", "local-dir:...",
-    "user/model"), whose content then decides what is built.
-
-    Raises:
-        CheckpointError: it is one of these.
-    """
-    if name is None or (isinstance(name, str) and (name.isidentifier() or
-                                                   _TIMM_NAME.fullmatch(name) or
-                                                   _FILE_NAME.fullmatch(name))):
-        return
-    raise CheckpointError(
-        f"The checkpoint names the image encoder {_short(name)}; a file may name an encoder of the "
-        "code base or a network that timm itself defines ('timm:tf_efficientnet_lite0'), neither "
-        "a hub nor a folder. If you trust it: build the model with wrap(host, encoder=...) and "
-        "load fdrn_adapter.read_weights(path) into it with load_state_dict."
-    )
 
 
 def network_class(name: str, packages: Sequence[str]) -> type[nn.Module]:

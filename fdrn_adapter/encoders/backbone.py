@@ -130,6 +130,13 @@ class EncoderFamily:
         """What a user's name of an encoder stands for."""
         return encoder
 
+    def may_stand_in_files(self, encoder: str) -> bool:
+        """Whether a checkpoint of a stranger may name this encoder: only installed code is built.
+
+        Not so, until a family says so, for the names behind a prefix, which may lead anywhere.
+        """
+        return encoder in self.names
+
     def blocks(self, encoder: str) -> tuple[int, int]:
         """How many blocks b_low and b_high can index."""
         return 1, 1

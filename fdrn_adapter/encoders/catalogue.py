@@ -1,5 +1,7 @@
 """The table of image encoders: networks cut behind their third stage, by name."""
 
+from typing import Any
+
 from torch import nn
 
 from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily
@@ -8,6 +10,7 @@ from fdrn_adapter.encoders.lite_pyramid import LITE_PYRAMID
 from fdrn_adapter.encoders.sam_onnx import SAM_ONNX
 from fdrn_adapter.encoders.segformer import SEGFORMER
 from fdrn_adapter.encoders.timm_backbone import TIMM
+from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.table import Table
 
@@ -62,3 +65,24 @@ def full_name(name: str) -> str:
         ValueError: no name of an encoder, or no such file.
     """
     return family_of(name).full_name(name)
+
+
+def check_stored(encoder: Any) -> None:
+    """See that the image encoder that a checkpoint names is built from installed code alone.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if encoder is None:
+        return
+    if isinstance(encoder, str) and (
+        encoder.isidentifier()  # not of any family: it will not be found
+        or any(family.may_stand_in_files(encoder) for family in FAMILIES.values())
+    ):
+        return
+    raise CheckpointError(
+        f"The checkpoint names the image encoder {repr(encoder)[:80]}; a file may name an encoder "
+        "of the code base or a network that timm itself defines ('timm:tf_efficientnet_lite0'), "
+        "neither a hub nor a folder. If you trust it: build the model with wrap(host, "
+        "encoder=...) and load fdrn_adapter.read_weights(path) into it with load_state_dict."
+    )

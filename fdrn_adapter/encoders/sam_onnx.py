@@ -9,6 +9,7 @@ another encoder of that space is a warning, not an error.
 import hashlib
 import logging
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,10 @@ class SamOnnxFamily(EncoderFamily):
 
     def public_name(self, encoder: str) -> str:
         return PREFIX + Path(encoder.removeprefix(PREFIX)).name
+
+    def may_stand_in_files(self, encoder: str) -> bool:
+        # A bare name: which file that is, the user says.
+        return re.fullmatch(PREFIX + "([A-Za-z0-9][A-Za-z0-9_.-]*)?", encoder) is not None
 
     def full_name(self, encoder: str) -> str:
         name = encoder.removeprefix(PREFIX)

@@ -1,5 +1,6 @@
 """Any network of timm as the backbone of the image encoder."""
 
+import re
 from typing import Any
 
 import torch
@@ -134,6 +135,11 @@ class TimmEncoders(EncoderFamily):
     help = (
         "any timm backbone with feature maps at stride 4 and 16 (pip install fdrn_adapter[timm])"
     )
+
+    def may_stand_in_files(self, encoder: str) -> bool:
+        # timm also takes repositories on the net and folders ("hf-hub:...", "local-dir:...",
+        # "user/model"), whose content then decides what is built.
+        return re.fullmatch(TIMM_PREFIX + "[A-Za-z0-9][A-Za-z0-9_.]*", encoder) is not None
 
     def build(
         self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None

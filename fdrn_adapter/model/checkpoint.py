@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import schemas, trusted
+from fdrn_adapter.encoders.catalogue import check_stored
 from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.hosts.stock import build_host
@@ -162,7 +163,7 @@ def _fdrn_arguments(
             f"it has settings that this version does not know ({', '.join(unknown)}): update "
             "fdrn_adapter."
         )
-    trusted.check_encoder(values.get("encoder"))
+    check_stored(values.get("encoder"))
     channels = values.get("context_channels", 0)
     if isinstance(channels, int) and channels > _MOST_CHANNELS:
         raise CheckpointError(f"context_channels is at most {_MOST_CHANNELS}, got {channels}.")

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from fdrn_adapter import hosts, trusted
-from fdrn_adapter.encoders.catalogue import build_backbone
+from fdrn_adapter import hosts
+from fdrn_adapter.encoders.catalogue import build_backbone, check_stored
 from fdrn_adapter.encoders.image_encoder import ImageEncoder, build_encoder
 from fdrn_adapter.features import current
 from fdrn_adapter.features.image_features import ImageFeatures
@@ -53,7 +53,7 @@ class FDRNModel(Recycles, nn.Module):
         super().__init__()
         settings, host_options = Settings.split(options)
         if isinstance(host, dict):  # out of a checkpoint
-            trusted.check_encoder(settings.encoder)
+            check_stored(settings.encoder)
             host = hosts.build_host(host, **host_options)
         elif host_options:
             raise TypeError(

@@ -34,6 +34,9 @@ class ToyBackbone(encoders.Backbone):
 class ToyEncoders(encoders.EncoderFamily):
     name, prefix, help = "toys", "toy:", "a toy of that name"
 
+    def may_stand_in_files(self, encoder):
+        return True
+
     def build(self, encoder, host, info, b_low, b_high):
         if encoder != "toy:bear":
             raise ValueError(f"There is no toy {encoder!r}; there is 'toy:bear'.")

@@ -39,7 +39,7 @@ def parse_models(text: str) -> list[ModelSpec]:
         source = method.source_of(spec)
         specs.append(ModelSpec(name or method.title(source), method.name, source, spec))
     if not specs:
-        raise ValueError(f"--models is empty; {_allowed()}.")
+        raise ValueError(f"--models is empty. {_allowed()}")
     names = [spec.name for spec in specs]
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
@@ -67,7 +67,7 @@ def _method_of(text: str) -> Method:
 
 def _allowed() -> str:
     *first, last = (method.help for method in METHODS.values())
-    return f"allowed: {', '.join(first)} or {last}"
+    return f"Allowed: {', '.join(first)} or {last}."
 
 
 def check(spec: ModelSpec) -> None:
@@ -83,9 +83,7 @@ def check(spec: ModelSpec) -> None:
         by_lower = {name.lower(): name for name in [*zoo.names(), *words]}
         close = difflib.get_close_matches(spec.source.lower(), by_lower, 3, 0.5)
         meant = f" Did you mean {' or '.join(repr(by_lower[c]) for c in close)}?" if close else ""
-        raise ValueError(
-            f"There is no model {spec.source!r}.{meant} {_allowed().capitalize()}."
-        ) from error
+        raise ValueError(f"There is no model {spec.source!r}.{meant} {_allowed()}") from error
 
 
 # -- building ----------------------------------------------------------------------------------
