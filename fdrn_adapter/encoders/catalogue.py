@@ -6,6 +6,7 @@ from torch import nn
 
 from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily
 from fdrn_adapter.encoders.hrnet import HRNET
+from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.encoders.lite_pyramid import LITE_PYRAMID
 from fdrn_adapter.encoders.sam_onnx import SAM_ONNX
 from fdrn_adapter.encoders.segformer import SEGFORMER
@@ -51,6 +52,28 @@ def build_backbone(
         ValueError: unknown name, or there is no such network here.
     """
     return family_of(name).build(name, host, info, b_low, b_high)
+
+
+def build_encoder(
+    backbone: Backbone, name: str, normalization: object, max_side: int, frozen: bool,
+    context_channels: int = 0,
+) -> ImageEncoder:
+    """An image encoder around `backbone`.
+
+    Args:
+        backbone: from `build_backbone`; one with its own `mean` and `std` keeps them.
+        name: how the user called it.
+        normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
+        max_side: see ImageEncoder.
+        frozen, context_channels: see ImageEncoder.
+    """
+    mean, std = backbone.mean, backbone.std
+    if mean is None:
+        mean, std = (tuple(t.flatten().tolist()) for t in (normalization.mean, normalization.std))
+    return ImageEncoder(
+        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen,
+        context_channels=context_channels,
+    )
 
 
 def public_name(name: str | None) -> str | None:

@@ -301,25 +301,3 @@ class ImageEncoder(nn.Module):
         self.backbone.load_state_dict(
             fitted(state_dict, self.backbone.state_dict(), source, self.name)
         )
-
-
-def build_encoder(
-    backbone: Backbone, name: str, normalization: object, max_side: int, frozen: bool,
-    context_channels: int = 0,
-) -> ImageEncoder:
-    """An image encoder around `backbone`.
-
-    Args:
-        backbone: from `catalogue.build_backbone`; one with its own `mean` and `std` keeps them.
-        name: how the user called it.
-        normalization: the host's, with `mean` and `std` tensors, for backbones of its code base.
-        max_side: see ImageEncoder.
-        frozen, context_channels: see ImageEncoder.
-    """
-    mean, std = backbone.mean, backbone.std
-    if mean is None:
-        mean, std = (tuple(t.flatten().tolist()) for t in (normalization.mean, normalization.std))
-    return ImageEncoder(
-        backbone, name, mean, std, backbone.project_low, max_side=max_side, frozen=frozen,
-        context_channels=context_channels,
-    )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fdrn_adapter import hosts
-from fdrn_adapter.encoders.catalogue import build_backbone, check_stored
-from fdrn_adapter.encoders.image_encoder import ImageEncoder, build_encoder
+from fdrn_adapter.encoders.catalogue import build_backbone, build_encoder, check_stored
+from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.features import current
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.intake import Intake

@@ -216,6 +216,43 @@ class Pipeline:
         zoom_in.skip_clicks, zoom_in.target_size = 1, longest_side
 
 
+class BrsPipeline:
+    """The stock back-propagating refinement of a stock network, as the stock evaluation runs it.
+
+    Args:
+        model: a stock network in eval mode.
+        info: its description.
+        mode: of the stock code: "RGB-BRS", "f-BRS-B" and others.
+        crop: as for `stock_predictor`.
+        longest_side: of the stock zoom-in, where there is no fixed crop.
+        flip: as for `stock_predictor`.
+    """
+
+    def __init__(
+        self, model: nn.Module, info: HostInfo, mode: str, crop: int | None, longest_side: int,
+        flip: bool,
+    ):
+        predictors = importlib.import_module(f"{info.package}.inference.predictors")
+        zoom_in = {"target_size": longest_side} if crop is None else \
+            {"skip_clicks": -1, "target_size": (crop, crop)}
+        device = next(model.parameters()).device
+        self._predictor = predictors.get_predictor(
+            model, mode, device, with_flip=flip, zoom_in_params=zoom_in
+        )
+        self._rules = StockRules(self._predictor, info.package)
+
+    @torch.no_grad()
+    def set_image(self, image: np.ndarray) -> None:
+        """Start on an object of an image, (H, W, 3) uint8 RGB."""
+        self._predictor.set_input_image(image)
+
+    @torch.no_grad()  # BRS enables gradients where it needs them
+    def predict(self, clicks: Sequence[Any]) -> np.ndarray:
+        """Probabilities (H, W) after all clicks of the object, the last of which is new."""
+        clicker = self._rules.clicks(clicks, 0, np.int64)  # as the stock evaluation draws them
+        return np.asarray(self._predictor.get_prediction(clicker), np.float32)
+
+
 class StockRules:
     """What a pipeline takes from the stock code, under names of ours.
 

@@ -1,16 +1,14 @@
 """The stock back-propagating refinement, which a session does not have."""
 
-import importlib
-from typing import Any
-
 import numpy as np
-import torch
 from torch import nn
 
+from fdrn_adapter.evaluation.clicks import Click
 from fdrn_adapter.evaluation.methods import networks
 from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
 from fdrn_adapter.evaluation.methods.modes import CVPR_SIDE, DEFAULT_MODE, crop_of_mode
 from fdrn_adapter.hosts.catalogue import host_of, is_fdrn
+from fdrn_adapter.session.pipeline import BrsPipeline
 
 BRS_MODES = {"brs": "RGB-BRS", "fbrs": "f-BRS-B"}
 
@@ -42,42 +40,30 @@ class BrsSegmenter:
         self.name = name
         self.model = model
         self.method, self.eval_mode, self.flip = method, eval_mode, flip
-        self._package = host_of(model)[1].package
         self._image: np.ndarray | None = None
         self.for_dataset("")
 
     def for_dataset(self, dataset: str) -> None:
         """See `NetworkSegmenter.for_dataset`."""
-        crop = crop_of_mode(self.eval_mode)
-        zoom_in: dict[str, Any] = {"target_size": CVPR_SIDE.get(dataset, 400)}
-        if crop is not None:
-            zoom_in = {"skip_clicks": -1, "target_size": (crop, crop)}
-        predictors = importlib.import_module(f"{self._package}.inference.predictors")
-        device = next(self.model.parameters()).device
-        self._predictor = predictors.get_predictor(
-            self.model, BRS_MODES[self.method], device, with_flip=self.flip,
-            zoom_in_params=zoom_in,
+        self._pipeline = BrsPipeline(
+            *host_of(self.model), BRS_MODES[self.method], crop_of_mode(self.eval_mode),
+            CVPR_SIDE.get(dataset, 400), self.flip,
         )
 
-    @torch.no_grad()
     def set_image(self, image: np.ndarray) -> None:
-        clicker = importlib.import_module(f"{self._package}.inference.clicker")
-        self._predictor.set_input_image(image)
-        self._image = image
-        self._clicker, self._click = clicker.Clicker(), clicker.Click
+        self._pipeline.set_image(image)
+        self._image, self._clicks = image, []
 
     def start_object(self) -> None:
         if self._image is None:
             raise RuntimeError("No image yet: call set_image(image) first.")
         self.set_image(self._image)
 
-    @torch.no_grad()  # as in the stock evaluation; BRS enables gradients where it needs them
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         if self._image is None:
             raise RuntimeError("No image yet: call set_image(image) first.")
-        coords = (np.int64(y), np.int64(x))  # as `InteractiveSession.click_like_stock_evaluation`
-        self._clicker.add_click(self._click(is_positive=positive, coords=coords))
-        return np.asarray(self._predictor.get_prediction(self._clicker), np.float32)
+        self._clicks.append(Click(x, y, positive))
+        return self._pipeline.predict(self._clicks)
 
 
 class BrsMethod(Method):
