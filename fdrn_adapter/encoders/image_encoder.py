@@ -271,20 +271,12 @@ class ImageEncoder(nn.Module):
             whether that was so; otherwise nothing is changed.
         """
         theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
-        if any(k not in theirs or theirs[k].shape != v.shape for k, v in ours.items()):
-            return False
-        if not self.backbone.same_depth(host_backbone):
-            return False
-        self.backbone.load_state_dict({k: theirs[k] for k in ours})
-        return True
-
-    def load_pretrained(self) -> None:
-        """Start from the weights that the backbone's library has; timm downloads its own.
-
-        Raises:
-            ValueError: it has none, or they cannot be had.
-        """
-        self.backbone.load_pretrained(self.name)
+        fits = self.backbone.same_depth(host_backbone) and all(
+            k in theirs and theirs[k].shape == v.shape for k, v in ours.items()
+        )
+        if fits:
+            self.backbone.load_state_dict({k: theirs[k] for k in ours})
+        return fits
 
     def load_from_file(self, state_dict: dict[str, Tensor], source: str) -> None:
         """Start the backbone from a file of weights, strictly.

@@ -47,7 +47,8 @@ def resolve(engine: str, model: Any = None, device: str = "cpu") -> str:
     The environment variable FDRN_ENGINE says what "auto" is where somebody wants another one.
 
     Models in another dtype than float32 run in "eager", and so do models on a device for which the
-    engine is not made: "cuda" takes models on the CPU and on the GPU, the others on the CPU.
+    engine is not made: "cuda" takes models on the CPU and on the GPU, the others on the CPU. "auto"
+    is "eager" for networks of a structure that engines do not know.
 
     Args:
         engine: a name, or "auto".
@@ -60,9 +61,12 @@ def resolve(engine: str, model: Any = None, device: str = "cpu") -> str:
     """
     import torch  # here, so that names alone do not wait for it
 
+    from fdrn_adapter.engines import graphs  # as torch
+
     parameter = next(model.parameters(), None) if model is not None else None
     device = torch.device(device).type if parameter is None else parameter.device.type
-    if engine == "auto":
+    automatic = engine == "auto"
+    if automatic:
         engine = os.environ.get(VARIABLE) or _fastest(device)
     if engine not in ENGINES:
         raise ValueError(f"Unknown engine {engine!r}; allowed: auto, {', '.join(names())}.")
@@ -74,6 +78,10 @@ def resolve(engine: str, model: Any = None, device: str = "cpu") -> str:
         return engine
     if device not in row.devices or parameter.dtype != torch.float32:
         logger.info("%s in %s runs in eager torch", parameter.device, parameter.dtype)
+        return EAGER.name
+    problem = graphs.misfit(model) if automatic else ""
+    if problem:
+        logger.info("%s", problem)
         return EAGER.name
     return engine
 

@@ -95,6 +95,20 @@ class Refine(nn.Module):
         return refined if self.rewritten else refined[0]
 
 
+def misfit(model: nn.Module) -> str:
+    """Why a network's F2 cannot be cut into graphs, empty if it can."""
+    host, info = hosts.host_of(model)
+    missing = hosts.family_of(info).missing(host, hosts.family_of(info).engine_parts)
+    if info.missing_click_encoder:
+        missing.append(info.missing_click_encoder)
+    if not missing and info.family in PARTS:
+        return ""
+    return (
+        f"{info.name} has a structure that engines and export do not know (looked for parts of "
+        f"{', '.join(PARTS)}; missing: {', '.join(missing) or 'all'}); use engine='eager'."
+    )
+
+
 def build_parts(
     model: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None, compose: bool = True
 ) -> Parts:
@@ -108,15 +122,9 @@ def build_parts(
     Raises:
         UnsupportedHostError: the network has another structure; the message says which.
     """
-    host, _ = hosts.host_of(model)
-    misfits = hosts.family_of(info).missing(host, hosts.family_of(info).engine_parts)
-    if info.missing_click_encoder:
-        misfits.append(info.missing_click_encoder)
-    if misfits or info.family not in PARTS:
-        raise hosts.UnsupportedHostError(
-            f"{info.name} has a structure that engines and export do not know (looked for parts of "
-            f"{', '.join(PARTS)}; missing: {', '.join(misfits) or 'all'}); use engine='eager'."
-        )
+    problem = misfit(model)
+    if problem:
+        raise hosts.UnsupportedHostError(problem)
     copy = private_copy(model)
     if hosts.is_fdrn(copy):
         copy.image_encoder = None

@@ -143,7 +143,7 @@ def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     encoder = model.image_encoder
     host_backbone = model.host.get_submodule(model.info.backbone)
     if weights == "pretrained":
-        encoder.load_pretrained()
+        encoder.backbone.load_pretrained(encoder.name)
         source = "timm pretrained"
     elif weights in pretrained.PACKAGES:
         found = read_weights(pretrained.packaged_weights(weights))

@@ -79,8 +79,8 @@ class ToyFamily(hosts.HostFamily):
             click_encoder="maps_transform", click_channels=64, fdrn_crop=96,
         )
 
-    def injection(self, module, kind, grid):
-        return MapInjection(module, kind, grid)
+    def injection(self, module, intake, key):
+        return MapInjection(module, intake, key)
 
 
 @pytest.fixture
@@ -143,6 +143,17 @@ def test_wrapped_clicked_saved_loaded_and_unwrapped(host, tmp_path):
         assert torch.equal(back(x, points)["instances"], want)
     assert back.state_dict().keys() == state.keys()
     assert all(torch.equal(v, state[k]) for k, v in back.state_dict().items())
+
+
+@pytest.mark.usefixtures("family")
+def test_engines_leave_it_alone(host, monkeypatch):
+    monkeypatch.delenv("FDRN_ENGINE")
+    model = fdrn_adapter.wrap(host)
+    assert fdrn_adapter.InteractiveSession(model).engine == "eager"
+    session = fdrn_adapter.InteractiveSession(model, engine="torch")
+    session.set_image(as_array(make_object(60, 80)[0]))
+    with pytest.raises(hosts.UnsupportedHostError, match="a toy has a structure .*engine='eager'"):
+        session.add_click(40, 30)
 
 
 @pytest.mark.usefixtures("family")
