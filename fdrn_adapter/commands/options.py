@@ -38,3 +38,14 @@ def add_seed(parser: argparse.ArgumentParser, of: str = "untrained networks' wei
     """--seed N."""
     parser.add_argument("--seed", metavar="N", type=int, default=0,
                         help=f"of {of} (default: %(default)s)")
+
+
+def add_data(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """--data D, what to train on."""
+    parser.add_argument(
+        "--data", metavar="D", required=True,
+        help="comma-separated: DIR with images/ and masks/ (one object each: above 128, or 1; 128 "
+             "is ignored) or instances/ (a value or colour for each object); FILE.json or "
+             "FILE.json=DIR, COCO annotations and the folder of their images; NAME=DIR, a layout "
+             "of fdrn benchmark" + more,
+    )
