@@ -36,6 +36,14 @@ COMMANDS = {
         "fdrn_adapter.commands.complexity",
         "parameters and multiply-adds beside the paper's Table 2",
     ),
+    "encode": (
+        "fdrn_adapter.commands.encode",
+        "keep what a frozen image encoder says of images, for training",
+    ),
+    "train": (
+        "fdrn_adapter.commands.train",
+        "train or fine-tune on folders of images and masks, without a checkout",
+    ),
     "export": (
         "fdrn_adapter.commands.export",
         "write an FDRN as ONNX files, with a program that uses them",

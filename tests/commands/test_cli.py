@@ -63,7 +63,7 @@ def test_every_command_has_help(command, capsys):
 
 def test_unknown_command_lists_them(capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["train"])
+        cli.main(["tune"])
     assert stop.value.code == 2
     assert "complexity" in capsys.readouterr().err
 
