@@ -66,6 +66,8 @@ class DynamicScaleTrainer:
             )
         if adapter_epochs and not is_fdrn(model):
             raise ValueError("adapter_epochs is for FDRN models; this is a stock network.")
+        if getattr(cfg, "val_batch_size", None) is None:  # which the stock experiments set
+            cfg.val_batch_size = cfg.batch_size
         super().__init__(model, cfg, model_cfg, loss_cfg, trainset, valset, *args, **kwargs)
         if hasattr(self, "_before_needed_hook"):  # ritm-annotation builds its parts at first use
             self._before_needed_hook()

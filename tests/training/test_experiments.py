@@ -17,7 +17,7 @@ QUICK = {
     "sbd/h1_hrnet18", "cocolvis/h2_hrnet18s", "brats/h2_hrnet18s", "warm_start/ritm",
     "sbd/b0_segformerB0_star",
 }
-NEEDS_CHECKOUT = ("small/lite", "small/ritm", "small/fdrn_h2")  # they import isegm
+NEEDS_CHECKOUT = ("small/lite", "small/ritm", "small/fdrn_h2", "small/own")  # they import isegm
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def data(tmp_path_factory):
         "SBD_PATH": made.sbd(root / "sbd", pairs),
         "LVIS_v1_PATH": made.coco_lvis(root / "cocolvis", pairs),
         "COCO_MVAL_PATH": made.davis(root / "davis", pairs),
-        "COCO256_PATH": folder, "CCP_PATH": folder,
+        "COCO256_PATH": folder, "CCP_PATH": folder, "OWN_PATH": folder,
     }
     if importlib.util.find_spec("nibabel") is not None:
         paths["BRATS_PATH"] = made.brats(root / "brats")
