@@ -177,6 +177,7 @@ class Training:
     def _generators(self) -> tuple[torch.Generator, torch.Generator]:
         """Of the CPU, and of the network's device, for this step of this process."""
         seed = ((self.plan.seed * _STEPS + self.step) * _RANKS + self.rank) % (1 << 63)
+        torch.manual_seed(seed)  # dropout draws from here
         first = torch.Generator().manual_seed(seed)
         device = self.stepper.device
         if device.type == "cpu":
