@@ -93,22 +93,27 @@ def main(args: argparse.Namespace) -> int:
         return print_paper(Path(args.out) / "results.json")
     if args.models is None:
         raise ValueError("--models is missing; see fdrn benchmark --help.")
-    from fdrn_adapter.evaluation import benchmark, journal, plan
+    from fdrn_adapter.evaluation import plan
 
     if args.profile:
         from fdrn_adapter.commands.profile import print_profiles
 
         return print_profiles([spec.source for spec in plan.models_of(args.models)], args)
-    chosen = plan.plan_of(args)
+    print_outcome(measured(plan.plan_of(args)), args.paper)
+    return 0
+
+
+def measured(chosen):
+    """The outcome of a plan; Ctrl-C says how to go on."""
+    from fdrn_adapter.evaluation import benchmark, journal
+
     try:
-        outcome = benchmark.run(chosen, bar)
+        return benchmark.run(chosen, bar)
     except KeyboardInterrupt:
         if (done := chosen.out / journal.NAME).is_file():
             print(f"\nInterrupted; what is done is in {done}. The same command with --resume "
                   "goes on.", file=sys.stderr)
         raise
-    print_outcome(outcome, args.paper)
-    return 0
 
 
 def print_outcome(outcome, with_paper: bool) -> None:

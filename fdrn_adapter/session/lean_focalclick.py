@@ -140,8 +140,8 @@ class LeanFocalClick(LeanRitm):
 
 def fits(predictor: type) -> bool:
     """Whether a predictor class has the stock loop that is rewritten here."""
-    code = getattr(predictor.get_prediction, "__code__", None)
-    return code is not None and STRATEGY in code.co_names
+    loops = (vars(cls).get("get_prediction") for cls in predictor.__mro__)
+    return any(STRATEGY in loop.__code__.co_names for loop in loops if hasattr(loop, "__code__"))
 
 
 def _same_view(a: Tensor, b: Tensor) -> bool:

@@ -120,7 +120,7 @@ def test_host_cells_lie_where_the_stock_forward_puts_them(kind, pipeline, crop, 
     crop4 = torch.cat([crop4, torch.zeros(1, 1, *crop)], dim=1)
     with torch.no_grad():
         features = model.encode_image(image)
-        for map_name, stride in (("low", 4), ("key", 16)):  # maps that hold their coordinates
+        for map_name, stride in (("low", 4), ("key", 16), ("query", 16)):  # their own coordinates
             features.maps[map_name] = image[:, :2, ::stride, ::stride]
         with model.recycling(features, [[top, bottom, left, right]]):
             model(crop4, make_points([[30, 40, 0]]))

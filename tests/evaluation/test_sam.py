@@ -9,6 +9,7 @@ import pytest
 from support import sam_graphs
 from support.sam_graphs import SIDE
 
+from fdrn_adapter.encoders import sam_image
 from fdrn_adapter.evaluation.methods import sam, sam_layout
 
 pytest.importorskip("onnx")
@@ -27,7 +28,7 @@ def image():
 def gray_mean(monkeypatch):
     """Black is the padding's value, so that the decoders' mean of the embeddings stays small."""
     monkeypatch.setattr(sam_graphs, "STD", (5e4, 5e4, 5e4))
-    monkeypatch.setattr(sam, "STD", np.float32([5e4, 5e4, 5e4]))
+    monkeypatch.setattr(sam_image, "STD", np.float32([5e4, 5e4, 5e4]))
 
 
 def make(tmp_path, image=None, encoder=None, **decoder):
@@ -147,13 +148,13 @@ ENCODERS = {
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_every_encoder_sees_the_same_image(tmp_path, image, monkeypatch, kind):
     monkeypatch.setattr(sam_graphs, "STD", sam_graphs.MEAN)
-    monkeypatch.setattr(sam, "STD", sam.MEAN)
+    monkeypatch.setattr(sam_image, "STD", sam_image.MEAN)
     method = make(tmp_path, encoder=ENCODERS[kind])
     monkeypatch.setattr(sam_layout, "SIDE", SIDE)
     method.set_image(image)
     seen = next(iter(method._embeddings.values())).reshape(3, -1)
     resized = cv2.resize(image, (64, 32), interpolation=cv2.INTER_LINEAR)
-    wanted = (resized.astype(np.float32) / sam.MEAN - 1).transpose(2, 0, 1)
+    wanted = (resized.astype(np.float32) / sam_image.MEAN - 1).transpose(2, 0, 1)
     rows = seen.shape[1] // 64
     seen = seen.reshape(3, rows, 64)
     assert rows == (32 if "3" in kind or kind == "bytes" else 64)
@@ -164,7 +165,7 @@ def test_every_encoder_sees_the_same_image(tmp_path, image, monkeypatch, kind):
 
 def test_without_onnx_the_usual_exports_are_known(tmp_path, image, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    found = {kind: sam_layout._normalisation(tmp_path / "any", "input") for kind in ENCODERS}
+    found = {kind: sam_image._normalisation(tmp_path / "any", "input") for kind in ENCODERS}
     assert set(found.values()) == {(None, 255.0)}
     monkeypatch.undo()
     wants = {}
@@ -172,7 +173,7 @@ def test_without_onnx_the_usual_exports_are_known(tmp_path, image, monkeypatch):
         enc = sam_graphs.encoder(tmp_path / "e.onnx", **ENCODERS[kind])
         dec = sam_graphs.decoder(tmp_path / "d.onnx")
         with monkeypatch.context() as patch:
-            patch.setattr(sam_layout, "_normalisation", lambda *_: (None, 255.0))
+            patch.setattr(sam_image, "_normalisation", lambda *_: (None, 255.0))
             wants[kind] = sam.build(f"sam:{enc},{dec}").layout.image.normalised
     assert wants == {"normalised outside": True, "rows x cols x 3": False, "bytes": False}
 

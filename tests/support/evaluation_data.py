@@ -6,8 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from fdrn_adapter.commands.benchmark import add_arguments
-from fdrn_adapter.evaluation import benchmark, plan
+from fdrn_adapter.commands.benchmark import add_arguments, measured
+from fdrn_adapter.evaluation import plan
 from fdrn_adapter.evaluation.settings import Settings  # noqa: F401
 from support.networks import as_array, make_object
 
@@ -62,4 +62,4 @@ def arguments(**given) -> argparse.Namespace:
 
 def run(**given) -> dict:
     """The results of a benchmark, without the reports."""
-    return benchmark.run(plan.plan_of(arguments(**given))).found
+    return measured(plan.plan_of(arguments(**given))).found

@@ -1,16 +1,8 @@
 """Methods under test of `fdrn benchmark`: networks, and others to compare them with."""
 
-from fdrn_adapter.evaluation.methods.catalogue import METHODS, build, check, parse_models
-from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options, Segmenter
+from fdrn_adapter import lazy
 
-__all__ = [
-    "METHODS",
-    "Built",
-    "Method",
-    "ModelSpec",
-    "Options",
-    "Segmenter",
-    "build",
-    "check",
-    "parse_models",
-]
+__getattr__, __dir__, __all__ = lazy.face(__name__, {
+    "catalogue": ("METHODS", "build", "check", "parse_models"),
+    "method": ("Built", "Method", "ModelSpec", "Options", "Segmenter"),
+})
