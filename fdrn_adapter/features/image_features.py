@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from fdrn_adapter import schemas
 from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.features.kept import Alignments
 from fdrn_adapter.features.roi import Grid
@@ -100,5 +102,47 @@ class ImageFeatures:
             raise CheckpointError(
                 f"{path} does not hold image features; write them with ImageFeatures.save."
             )
+        schemas.require(stored, str(path), _SCHEMA)
+        _check_together(stored, path)
         stored["grids"] = {name: Grid(*grid) for name, grid in stored["grids"].items()}
         return cls(**stored)
+
+
+def _grids(value: Any) -> None:
+    """Names with (stride, (row, column))."""
+    def number(n: Any, least: float) -> bool:
+        return isinstance(n, int | float) and not isinstance(n, bool) and least <= n < 1e4
+
+    for grid in value.values() if isinstance(value, dict) else [None]:
+        pair = isinstance(grid, tuple | list) and len(grid) == 2
+        offset = grid[1] if pair else None
+        if not pair or not number(grid[0], 1) or not isinstance(offset, tuple | list) \
+                or len(offset) != 2 or not all(number(n, -1e4) for n in offset):
+            raise schemas.Unfit("names with a stride and an offset")
+
+
+_SCHEMA = {
+    "maps": schemas.tensors, "grids": _grids, "image_size": schemas.size,
+    "input_size": schemas.size, "architecture": schemas.text, "weights": schemas.text,
+    "batch": schemas.whole(1, 2**20),
+}
+_PADDING = 64  # pixels that an encoder may add at the bottom and right of its input
+
+
+def _check_together(stored: dict[str, Any], path: str | Path) -> None:
+    """See that maps, grids and sizes are of one encoding."""
+    maps, grids, (rows, cols) = stored["maps"], stored["grids"], stored["input_size"]
+    if maps.keys() != grids.keys():
+        raise CheckpointError(f"{path}: maps {[*maps]} and grids {[*grids]} should be the same.")
+    for name, features in maps.items():
+        stride = grids[name][0]
+        fits = features.ndim == 4 and features.is_floating_point() and all(
+            0 <= cells * stride - side + stride - 1 <= _PADDING + stride
+            for cells, side in zip(features.shape[2:], (rows, cols), strict=True)
+        )
+        if not fits or len(features) != stored["batch"]:
+            raise CheckpointError(
+                f"{path}: the map {name!r} is {schemas.described(features)}; of {stored['batch']} "
+                f"image(s) of {rows} x {cols} at stride {stride:g} it should be "
+                f"({stored['batch']}, channels, {-(-rows // stride):g}, {-(-cols // stride):g})."
+            )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fdrn_adapter import schemas
 from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.weight_files import read_file, write_whole
 
@@ -50,7 +51,7 @@ def read(path: Path) -> dict[str, Any]:
     """Read a training state; no code in it is run.
 
     Raises:
-        CheckpointError: it is not one.
+        CheckpointError: it is not one, or holds something else than it should.
     """
     stored = read_file(path, "cpu")
     if not isinstance(stored, dict) or stored.pop("format", None) != _FORMAT:
@@ -58,4 +59,26 @@ def read(path: Path) -> dict[str, Any]:
             f"{path} is no training state of fdrn_adapter; delete it to start anew from the "
             "weights beside it."
         )
-    return stored
+    return schemas.require(stored, str(path), _SCHEMA, _OPTIONAL)
+
+
+def _optimizer(value: Any) -> None:
+    if not isinstance(value, dict) or not isinstance(value.get("state"), dict) \
+            or not isinstance(value.get("param_groups"), list):
+        raise schemas.Unfit("a dict with 'state' and 'param_groups'")
+    for entry in value["state"].values():
+        tensors = {n: v for n, v in entry.items() if isinstance(v, torch.Tensor)} \
+            if isinstance(entry, dict) else None
+        if tensors is None or not all(schemas.finite(v) for v in tensors.values()):
+            raise schemas.Unfit("a dict whose 'state' is finite")
+
+
+def _average(value: Any) -> None:
+    if not isinstance(value, dict) or value.keys() != {"steps", "weights"}:
+        raise schemas.Unfit("a dict with 'steps' and 'weights'")
+    schemas.whole()(value["steps"])
+    schemas.tensors(value["weights"])
+
+
+_SCHEMA = {"epoch": schemas.whole(), "weights": schemas.tensors, "optimizer": _optimizer}
+_OPTIONAL = {"schedule": schemas.mapping, "average": _average}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.utils.data import DataLoader, RandomSampler, Sampler, SequentialSampler
 
+from fdrn_adapter import schemas
 from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.model import checkpoint
 from fdrn_adapter.training import state
@@ -19,6 +20,10 @@ from fdrn_adapter.training.phases import hold_host
 
 logger = logging.getLogger(__name__)
 _STEP = 1_000_003  # keeps the seeds of training steps apart from those of samples
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or the weights are NaN or infinite; the last good state is kept."""
 
 
 class DynamicScaleTrainer:
@@ -41,6 +46,7 @@ class DynamicScaleTrainer:
 
     Raises:
         ValueError: several GPUs in one process (DataParallel).
+        TrainingDivergedError: while training: the loss or the weights are not finite.
     """
 
     def __init__(
@@ -136,7 +142,20 @@ class DynamicScaleTrainer:
         given = {k: batch_data.pop(k) for k in list(batch_data) if k.startswith(PREFIX)}
         alone = self.net.no_sync if self.cfg.distributed else contextlib.nullcontext
         with self._recycling(given), alone():
-            return super().batch_forward(batch_data, validation)
+            result = super().batch_forward(batch_data, validation)
+        if not validation and not torch.isfinite(result[0]).all():
+            raise TrainingDivergedError(
+                f"The loss of step {self._batch} of epoch {self._epoch} is {float(result[0])}. "
+                + self._last_good()
+            )
+        return result
+
+    def _last_good(self) -> str:
+        return (
+            f"{self._state_path} is as it was after the last whole epoch: start again with a lower "
+            "learning rate to go on from it." if self._state_path.is_file()
+            else "Start again with a lower learning rate."
+        )
 
     @contextlib.contextmanager
     def _recycling(self, given: dict[str, Tensor]) -> Iterator[None]:
@@ -159,8 +178,15 @@ class DynamicScaleTrainer:
     def _write_state(self, epoch: int) -> None:
         if not self.is_master:
             return
+        weights = self._model.state_dict()
+        bad = [name for name, value in weights.items() if not schemas.finite(value)]
+        if bad:
+            raise TrainingDivergedError(
+                f"After epoch {epoch} {len(bad)} weights are not finite ({bad[0]} is the first); "
+                f"nothing was saved. {self._last_good()}"
+            )
         parts: dict[str, Any] = {
-            "epoch": epoch, "weights": self._model.state_dict(),
+            "epoch": epoch, "weights": weights,
             "optimizer": self.optim.state_dict(),
         }
         if hasattr(self, "lr_scheduler"):

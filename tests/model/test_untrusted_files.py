@@ -106,7 +106,7 @@ def test_a_package_of_the_users_trust(spy, tmp_path):
 
 @pytest.mark.parametrize("encoder", [
     "timm:hf-hub:stranger/model", "timm:hf_hub:a/b", "timm:local-dir:/tmp/x", "timm:a/b",
-    "timm:../x", "onnx:/etc/passwd", 5, "timm:",
+    "timm:../x", "onnx:/etc/passwd", "onnx:../x.onnx", 5, "timm:",
 ])
 def test_encoders_out_of_a_hub_or_a_folder(encoder, tmp_path):
     with pytest.raises(CheckpointError, match="neither a hub nor a folder"):

@@ -8,6 +8,7 @@ from support.training_fixtures import config, fdrn_model, make_trainer, stock_da
 import fdrn_adapter
 from fdrn_adapter import training
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.training.trainer import TrainingDivergedError
 
 pytestmark = pytest.mark.usefixtures("ritm")
 CROP, GLOBAL = (64, 64), (96, 96)
@@ -210,3 +211,18 @@ def test_warm_start_begins_where_the_host_stands(folder):
 def test_another_class_is_no_stock_trainer():
     with pytest.raises(ValueError, match="expected the ISTrainer"):
         training.dynamic_scale_trainer(dict)
+
+
+def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(folder, tmp_path):
+    """NaN used to be trained on, saved over the only state, and gone on with."""
+    trainer = trainer_of(fdrn_model(), folder, tmp_path)
+    trainer.training(0)
+    path = trainer._state_path
+    good = path.read_bytes()
+    with torch.no_grad():
+        next(trainer._model.host.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingDivergedError, match="loss of step 1 of epoch 1 is nan.*lower"):
+        trainer.training(1)
+    with pytest.raises(TrainingDivergedError, match="weights are not finite.*nothing was saved"):
+        trainer._write_state(1)
+    assert path.read_bytes() == good
