@@ -25,7 +25,7 @@ MOST_TOLERANCE_PX = 8.0
 def models(name: str) -> dict[str, Any]:
     """Answer GET /v1/models."""
     return {"data": {name: {
-        "display_name": f"FDRN ({name})", "batch_processing_mode": "default", "params": {},
+        "display_name": f"FDRN ({name})", "batch_processing_mode": None, "params": {},
         "widgets": [{"name": widget, "value": None} for widget in WIDGETS],
     }}}
 
