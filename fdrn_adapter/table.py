@@ -33,6 +33,7 @@ class Table(Mapping[str, Row], Generic[Row]):
         self.group = group
         self._rows: dict[str, Row] = {}
         self._searched: tuple[str, ...] | None = None  # sys.path when entry points were loaded
+        self._removed: list[Row] = []  # not to come back by being announced
         for row in rows:
             self.add(row)
 
@@ -51,8 +52,9 @@ class Table(Mapping[str, Row], Generic[Row]):
         return row
 
     def remove(self, name: str) -> Row:
-        """Take a row out and return it."""
-        return self._rows.pop(name)
+        """Take a row out and return it; it stays out until somebody adds it."""
+        self._removed.append(self._rows.pop(name))
+        return self._removed[-1]
 
     def __getitem__(self, name: str) -> Row:
         if name not in self._rows:
@@ -78,7 +80,8 @@ class Table(Mapping[str, Row], Generic[Row]):
                 continue
             try:
                 row = point.load()
-                if self._rows.get(row.name) is not row:
+                known = [*self._removed, self._rows.get(row.name)]
+                if not any(row is one for one in known):
                     self.add(row)
             except Exception as error:  # whatever somebody else's module raises
                 logger.warning(
