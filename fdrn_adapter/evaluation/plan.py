@@ -53,12 +53,15 @@ class Plan:
 
     def configuration(self) -> dict[str, Any]:
         """Everything the results depend on, which --resume must find unchanged."""
+        options = asdict(self.options)
+        if options["device"] == Options.device:  # journals of before there was a choice go on
+            del options["device"]
         return {
             "format": results.FORMAT,
             "models": {spec.name: [spec.text, _digest_of(spec)] for spec in self.specs},
             "datasets": {d.name: [len(d), _digest("\n".join(d.ids).encode())] for d in self.data},
             "protocols": list(self.protocols), "settings": asdict(self.settings),
-            "options": asdict(self.options),
+            "options": options,
         }
 
 

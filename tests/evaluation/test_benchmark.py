@@ -196,6 +196,32 @@ def test_pickles_of_the_stock_iou_analysis(given, tmp_path):
     assert np.array(data["all_ious"]).mean(0) == pytest.approx(found["runs"][1]["miou_by_click"])
 
 
+# The first line that version 0.1.0 wrote, before networks could be put on a device.
+OLD_CONFIG = {
+    "format": "fdrn-benchmark/1", "models": {"graphcut": ["graphcut", None]},
+    "protocols": ["noc"],
+    "settings": {"max_clicks": 3, "target_iou": None, "threshold": 0.49, "seed": 0},
+    "options": {"engine": "eager", "eval_mode": "default", "flip": False, "threads": 1, "seed": 0,
+                "codebase": None},
+}
+
+
+def test_journals_of_older_versions_go_on(files, tmp_path):
+    given = {"models": "graphcut", "datasets": f"GrabCut={files / 'GrabCut'}", "clicks": 3,
+             "threads": 1, "out": tmp_path}
+    now = plan.plan_of(arguments(**given)).configuration()
+    config = {**OLD_CONFIG, "datasets": now["datasets"]}
+    record = {"id": "p0", "ious": [0.5, 0.6, 0.7], "clicks": [[1, 2, True]] * 3, "ms": [1.0] * 3,
+              "encode_ms": 2.0}
+    sample = {"kind": "sample", "dataset": "GrabCut", "protocol": "noc", "index": 0,
+              "model": "graphcut", "records": [record], "seconds": 0.1, "peak_memory_mb": 9.0}
+    lines = [{"kind": "config", "config": config}, sample]
+    (tmp_path / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = run(**given, resume=True)["runs"]
+    assert [s["id"] for s in found["samples"]] == ["p0", "p1"]
+    assert found["samples"][0]["ious"] == record["ious"]
+
+
 def test_speed_needs_no_data(given, monkeypatch):
     monkeypatch.setattr(speed_runs, "PAPER_INPUT", (64, 80))
     monkeypatch.setattr(speed_runs, "RITM_CROP", (96, 96))
