@@ -62,6 +62,9 @@ def test_installed_packages_announce_rows(table, tmp_path, monkeypatch):
     assert "toys_package.rows" not in sys.modules
     assert table["a"] == Row("a") and "toys_package.rows" not in sys.modules  # not needed so far
     assert table["d"].name == "d" and list(table) == ["a", "b", "c", "d"]
+    table.remove("c")
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")  # another search does not bring it back
+    assert list(table) == ["a", "b", "d"]
 
 
 def test_broken_ones_are_left_out_with_a_warning(table, tmp_path, monkeypatch, caplog):
