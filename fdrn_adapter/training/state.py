@@ -62,7 +62,8 @@ def read(path: Path) -> dict[str, Any]:
     return schemas.require(stored, str(path), _SCHEMA, _OPTIONAL)
 
 
-def _optimizer(value: Any) -> None:
+def optimizer(value: Any) -> None:
+    """Raise Unfit unless a value is the state of a torch optimizer."""
     if not isinstance(value, dict) or not isinstance(value.get("state"), dict) \
             or not isinstance(value.get("param_groups"), list):
         raise schemas.Unfit("a dict with 'state' and 'param_groups'")
@@ -80,5 +81,5 @@ def _average(value: Any) -> None:
     schemas.tensors(value["weights"])
 
 
-_SCHEMA = {"epoch": schemas.whole(), "weights": schemas.tensors, "optimizer": _optimizer}
+_SCHEMA = {"epoch": schemas.whole(), "weights": schemas.tensors, "optimizer": optimizer}
 _OPTIONAL = {"schedule": schemas.mapping, "average": _average}

@@ -9,9 +9,10 @@ from support.networks import build_host
 from support.training_fixtures import write_folder
 
 import fdrn_adapter
+from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.evaluation.datasets.for_training import open_pictures
 from fdrn_adapter.training import state
-from fdrn_adapter.training.batched import processes, run, stepper
+from fdrn_adapter.training.batched import processes, resumable, run, stepper
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.pictures import keep
 from fdrn_adapter.training.batched.plan import Plan
@@ -59,8 +60,11 @@ def test_another_plan_is_refused_and_more_samples_are_not(kept, tmp_path):
     longer = made(kept, tmp_path, Plan(**{**vars(PLAN), "samples": 60}))
     longer.resume()
     assert longer.step == 1
-    state.write(tmp_path / state.NAME, epoch=1)
-    with pytest.raises(ValueError, match="is not of `fdrn train`"):
+    resumable.write(tmp_path / resumable.NAME, step=-1, plan=[])
+    with pytest.raises(CheckpointError, match="'weights' is missing.*'step' should be"):
+        longer.resume()
+    state.write(tmp_path / resumable.NAME, epoch=1)
+    with pytest.raises(CheckpointError, match="no training state of `fdrn train`"):
         longer.resume()
 
 
@@ -75,7 +79,7 @@ def test_nan_names_the_step_and_keeps_the_state(kept, tmp_path, monkeypatch):
     monkeypatch.setattr(stepper, "loss_of", loss)
     with pytest.raises(run.NotFiniteError, match=r"Step 2 .8 samples.*loss is nan.*before it"):
         training.run()
-    stored = state.read(tmp_path / state.NAME)
+    stored = resumable.read(tmp_path / resumable.NAME)
     assert stored["step"] == 2
     assert all(torch.isfinite(t).all() for t in stored["weights"].values())
     assert not (tmp_path / run.CHECKPOINT).exists()

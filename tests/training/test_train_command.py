@@ -16,7 +16,7 @@ from support.training_fixtures import write_folder
 
 import fdrn_adapter
 from fdrn_adapter import cli
-from fdrn_adapter.training import state
+from fdrn_adapter.training.batched import resumable
 from fdrn_adapter.training.batched.plan import Plan, parse_sizes
 
 pytestmark = pytest.mark.usefixtures("ritm")
@@ -93,11 +93,11 @@ def test_killed_and_resumed_is_the_same(start, data, tmp_path):
         [sys.executable, "-m", "fdrn_adapter", *common, "--out", str(out)],
         env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
     )
-    while process.poll() is None and not (out / state.NAME).is_file():
+    while process.poll() is None and not (out / resumable.NAME).is_file():
         time.sleep(0.02)
     process.kill()
     process.wait()
-    assert (out / state.NAME).is_file() and not (out / "model.pth").is_file()
+    assert (out / resumable.NAME).is_file() and not (out / "model.pth").is_file()
     assert cli.main([*common, "--out", str(out), "--resume"]) == 0
     wanted, found = (torch.load(p / "model.pth")["state_dict"] for p in (tmp_path / "whole", out))
     assert all(torch.equal(found[k], wanted[k]) for k in wanted)
@@ -116,7 +116,7 @@ def test_ctrl_c_writes_the_state(data, tmp_path):
             break
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == cli.INTERRUPTED and "go on with --resume" in rest
-    assert state.read(out / state.NAME)["step"] >= 2
+    assert resumable.read(out / resumable.NAME)["step"] >= 2
     assert not (out / "model.pth").exists()
 
 

@@ -13,6 +13,7 @@
     run        the loop: logs, training state, Ctrl-C
     processes  one process a core, averaged gradients
     start      a network that has not been trained
+    resumable  the training state
     interrupts Ctrl-C
     job        all of it: what `fdrn train` does
     encoding   what `fdrn encode` does

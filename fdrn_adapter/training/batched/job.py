@@ -18,8 +18,7 @@ from tqdm import tqdm
 from fdrn_adapter import __version__
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.hosts.catalogue import encoder_of
-from fdrn_adapter.training import state
-from fdrn_adapter.training.batched import processes
+from fdrn_adapter.training.batched import processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.embeddings import Embeddings, gives_embedding
 from fdrn_adapter.training.batched.encoding import encode
@@ -83,7 +82,7 @@ class Job:
             raise ValueError("--device cuda: torch sees no GPU here. Leave it out to train on CPU.")
         if self.precision not in ("auto", "fp32", "bf16"):
             raise ValueError(f"precision is auto, fp32 or bf16, got {self.precision!r}.")
-        if (self.out / state.NAME).is_file() and not self.resume:
+        if (self.out / resumable.NAME).is_file() and not self.resume:
             raise ValueError(f"{self.out} holds a training state. Pass --resume, or another --out.")
         self.first = int(os.environ.get("RANK", "0")) == 0
         if self.features is None:

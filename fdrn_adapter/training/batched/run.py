@@ -14,8 +14,7 @@ from torch import nn
 
 from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.model import checkpoint
-from fdrn_adapter.training import state
-from fdrn_adapter.training.batched import disks, processes
+from fdrn_adapter.training.batched import disks, processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.crops import shaken
 from fdrn_adapter.training.batched.pictures import write_whole_text
@@ -75,7 +74,7 @@ class Training:
 
     @property
     def state_file(self) -> Path:
-        return self.folder / state.NAME
+        return self.folder / resumable.NAME
 
     def resume(self) -> None:
         """Go on from the training state in the folder.
@@ -84,9 +83,7 @@ class Training:
             CheckpointError: it is none, or of another network.
             ValueError: it was written with another plan.
         """
-        stored = state.read(self.state_file)
-        if "plan" not in stored:
-            raise ValueError(f"{self.state_file} is not of `fdrn train`; pass another --out.")
+        stored = resumable.read(self.state_file)
         then, now = stored["plan"], self.plan.as_dict()
         now["processes"] = self.world
         other = {k for k in {*then, *now} if then.get(k) != now.get(k)} - _MAY_CHANGE
@@ -106,7 +103,7 @@ class Training:
         """Write the training state; a crash while writing keeps the one before."""
         if self.rank:
             return
-        state.write(
+        resumable.write(
             self.state_file, step=self.step, seen=self.seen, weights=self.net.state_dict(),
             optimizer=self.optimizer.state_dict(), curve=self.curve, sums=self._sums,
             seconds=self.seconds, plan={**self.plan.as_dict(), "processes": self.world},
