@@ -30,18 +30,6 @@ STOCK_PRIVATE = {"_config"}
 
 MAX_FUNCTION, MAX_FILE = 50, 300
 
-# What is not as it should be yet, by file. To be emptied.
-STILL_STOCK: set[str] = set()
-STILL_PRIVATE = {
-}
-STILL_INSIDE = {
-    "fdrn_adapter/export/files.py",
-    "fdrn_adapter/export/precision.py",
-    "fdrn_adapter/training/lite.py", "fdrn_adapter/training/paper.py",
-}
-STILL_LONG_FUNCTIONS: set[str] = set()
-STILL_LONG_FILES: set[str] = set()
-
 
 def test_no_modules_import_each_other():
     graph = import_graph(FILES)
@@ -59,7 +47,7 @@ def test_the_stock_code_is_named_in_few_places():
         file.where: lines for file in FILES
         if not file.where.startswith(KNOW_THE_STOCK) and (lines := list(_stock_names(file)))
     }
-    assert {where: lines for where, lines in found.items() if where not in STILL_STOCK} == {}
+    assert found == {}
     assert any(_stock_names(next(f for f in FILES if f.where.endswith("hosts/stock.py"))))
 
 
@@ -84,7 +72,7 @@ def test_private_names_stay_in_their_wing():
         for name in _defined_private(file):
             wings[name].add(file.wing)
     found = [
-        f"{file.where}:{line} {name}" for file in FILES if file.where not in STILL_PRIVATE
+        f"{file.where}:{line} {name}" for file in FILES
         for name, line in _used_private(file)
         if name in wings and file.wing not in wings[name] and name not in STOCK_PRIVATE
     ]
@@ -119,7 +107,7 @@ def test_imports_inside_of_functions_say_why():
     """Commands import late so that their arguments are parsed first; others give their reason."""
     found = [
         f"{file.where}:{i.line}" for file in FILES
-        if file.wing != "commands" and file.where not in STILL_INSIDE
+        if file.wing != "commands"
         for i in file.imports()
         if i.inside and not any("#" in line for line in file.lines[i.line - 2 : i.line])
     ]
@@ -133,13 +121,13 @@ def test_functions_are_short():
     assert max(lengths.values()) > 20  # they are counted
     assert {
         name: length for name, length in lengths.items()
-        if length > MAX_FUNCTION and name not in STILL_LONG_FUNCTIONS
+        if length > MAX_FUNCTION
     } == {}
 
 
 def test_files_are_short_or_say_why():
     assert {
         file.where: len(file.lines) for file in FILES
-        if len(file.lines) > MAX_FILE and file.where not in STILL_LONG_FILES
+        if len(file.lines) > MAX_FILE
         and f"Longer than {MAX_FILE} lines" not in ast.get_docstring(file.tree)
     } == {}

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from fdrn_adapter.commands import options
+
 DEFAULT_MODEL = "distilled-hrnet18s"
 TITLE = "FDRN"
 
@@ -16,9 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: fdrn labelme --model fdrn.pth -- photographs/ --output labels/"
     parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
                         help="checkpoint, or a name of the zoo (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="what it runs in (default: %(default)s)")
+    options.add_engine(parser)
     parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
-    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the network from")
+    options.add_codebase(parser)
     parser.add_argument("arguments", metavar="ARG", nargs="*", help="for labelme")
 
 

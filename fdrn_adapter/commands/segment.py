@@ -4,6 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from fdrn_adapter.commands import options
+
 DEFAULT_MODEL = "distilled-hrnet18s"
 
 
@@ -29,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", default="object", help="of a .json file (default: %(default)s)")
     parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
                         help="checkpoint, or a name of the zoo (default: %(default)s)")
-    parser.add_argument("--engine", default="auto", help="what it runs in (default: %(default)s)")
+    options.add_engine(parser)
     parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
-    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the network from")
+    options.add_codebase(parser)
 
 
 def click_of(text: str) -> tuple[float, float, bool]:

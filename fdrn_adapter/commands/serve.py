@@ -3,6 +3,8 @@
 import argparse
 import os
 
+from fdrn_adapter.commands import options
+
 DEFAULT_MODEL = "distilled-hrnet18s"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, LABEL_STUDIO_TOKEN = "FDRN_TOKEN", "LABEL_STUDIO_API_KEY"
@@ -25,9 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--token", metavar="T", default=os.environ.get(TOKEN),
                         help=f"that requests have to carry; better given as ${TOKEN}, which other "
                              "users of this machine do not see")
-    parser.add_argument("--engine", default="auto", help="what it runs in (default: %(default)s)")
+    options.add_engine(parser)
     parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
-    parser.add_argument("--codebase", metavar="DIR", help="checkout to build the network from")
+    options.add_codebase(parser)
     parser.add_argument("--memory", metavar="MIB", type=int, default=1024,
                         help="for images, objects and features (default: %(default)s)")
     parser.add_argument("--max-body", metavar="MIB", type=int, default=64,

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fdrn_adapter.commands import options
+
 NUMBERS = ("b_low", "b_high", "b_low_tilde", "b_high_tilde", "context_channels", "encoder_max_side")
 
 
@@ -26,8 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             help="as of fdrn_adapter.wrap")
     parser.add_argument("--freeze-encoder", action="store_true", help="never train F1's backbone")
     parser.add_argument("--half", action="store_true", help="store weights in half precision")
-    parser.add_argument("--codebase", metavar="DIR",
-                        help="checkout to build the network from; default: ritm-annotation")
+    options.add_codebase(parser)
 
 
 def main(args: argparse.Namespace) -> int:

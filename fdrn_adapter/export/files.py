@@ -25,6 +25,7 @@ from fdrn_adapter import __version__, hosts
 from fdrn_adapter.engines.onnx_graph import OPSET, to_onnx
 from fdrn_adapter.engines.parts import projection_of
 from fdrn_adapter.export import PRECISIONS
+from fdrn_adapter.export import precision as lower_precision
 from fdrn_adapter.export.graphs import Decoder, Encoder, RefineStage
 
 logger = logging.getLogger(__name__)
@@ -69,9 +70,7 @@ def export(
         files[f"{name}.onnx"] = graph
     difference = _compare(model, out, crop)
     if precision != "fp32":
-        from fdrn_adapter.export import precision as lower
-
-        lower.convert(model, out, list(files), precision, crop, calibrate)
+        lower_precision.convert(model, out, list(files), precision, crop, calibrate)
     shutil.copy(str(resources.files("fdrn_adapter.examples") / EXAMPLE), out / EXAMPLE)
     meta = _meta(model, out, crop, precision, files)
     meta["logit_difference"] = difference if precision == "fp32" else _compare(

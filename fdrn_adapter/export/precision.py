@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter.images import read_image
+from fdrn_adapter.session.interactive import InteractiveSession
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 MASKS = ("gt", "masks", "boundary_GT", "data_mask")  # folders of datasets that hold masks
@@ -87,8 +88,6 @@ def clicks_on(model: nn.Module, folder: Path, crop: int) -> Iterator[dict[str, n
     Raises:
         ValueError: no photographs.
     """
-    from fdrn_adapter.session.interactive import InteractiveSession
-
     pictures = sorted(
         p for p in folder.rglob("*")
         if p.suffix.lower() in IMAGES and not set(p.parts) & set(MASKS)

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter.hosts.catalogue import encoder_of
+from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.training import paper
 from fdrn_adapter.training.dataset import PREFIX, DynamicScaleDataset
 from fdrn_adapter.training.folders import instance_folder, mixture
@@ -92,8 +93,6 @@ class Lite:
 def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Module, Any]:
     """The network and the stock `model_cfg`."""
     from easydict import EasyDict as edict
-
-    from fdrn_adapter.model.wrapping import wrap
 
     hrnet = importlib.import_module(f"{package}.model.is_hrnet_model").HRNetModel
     initializer = importlib.import_module(f"{package}.model.initializer")

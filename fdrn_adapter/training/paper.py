@@ -24,6 +24,7 @@ from torch import nn
 from fdrn_adapter import zoo
 from fdrn_adapter.hosts.catalogue import encoder_of, host_of, is_fdrn
 from fdrn_adapter.model import checkpoint
+from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.training import imagenet, sources
 from fdrn_adapter.training.dataset import DynamicScaleDataset
 from fdrn_adapter.training.trainer import dynamic_scale_trainer
@@ -132,8 +133,6 @@ def init_model(cfg: Any, run: PaperRun) -> tuple[nn.Module, Any]:
         ValueError: weights are missing; the message names the cfg entry.
         NoCodeBaseError: the run is of the other code base.
     """
-    from fdrn_adapter.model.wrapping import wrap
-
     package = zoo.find_package(run.entry)
     if run.data == "brats" and (imagenet.wanted(cfg) or cfg.get("CHECKPOINT")):
         model = _trained(cfg, run)
