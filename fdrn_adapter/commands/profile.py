@@ -1,6 +1,7 @@
 """`fdrn profile`: where the time of a click goes, and what it grows with."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from fdrn_adapter.commands import options
@@ -69,6 +70,8 @@ def _table(columns: dict[str, list]) -> str:
 
 def print_costs(models: list[str], args: argparse.Namespace) -> int:
     """Print and draw costs over work of each model; `args` as for `print_profiles`, with out."""
+    from tqdm import tqdm
+
     from fdrn_adapter.timing import speed, work_costs
     from fdrn_adapter.writable import writable_folder
     from fdrn_adapter.zoo.named import announced
@@ -80,7 +83,11 @@ def print_costs(models: list[str], args: argparse.Namespace) -> int:
     with speed.threads(args.threads):
         for name in models:
             named = announced(name, args.codebase)
-            results[name] = work_costs.costs(named.model, named.crop, args.engine)
+            with tqdm(total=work_costs.steps(), desc="measuring", leave=False,
+                      disable=not sys.stderr.isatty()) as bar:
+                results[name] = work_costs.costs(
+                    named.model, named.crop, args.engine, bar.update
+                )
             print(f"\n{name} in {results[name]['engine']}; {speed.Machine.here()}")
             print("\n".join(work_costs.lines(results[name])))
     written = work_costs.write(results, Path(out))

@@ -1,7 +1,6 @@
 """Cost over work: clicks, objects and pixels (`fdrn profile --costs`)."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from fdrn_adapter import engines
 from fdrn_adapter.hosts.catalogue import is_fdrn
@@ -25,7 +23,15 @@ REPEATS = 9
 OBJECT_PX = 240  # side of what is clicked on, whatever the image's size
 
 
-def costs(model: nn.Module, crop: int | None = None, engine: str = "auto") -> dict[str, Any]:
+def steps() -> int:
+    """How often `costs` calls `more`."""
+    return (REPEATS + 1) * len(MEGAPIXELS) + len(NUM_CLICKS) + len(NUM_OBJECTS)
+
+
+def costs(
+    model: nn.Module, crop: int | None = None, engine: str = "auto",
+    more: Callable[[int], object] = lambda steps: None,
+) -> dict[str, Any]:
     """Times of sessions over the image's pixels, the number of clicks and of objects.
 
     The previous mask of each timed click is a square given by `set_mask`, so that the network's
@@ -35,26 +41,25 @@ def costs(model: nn.Module, crop: int | None = None, engine: str = "auto") -> di
 
     Args:
         model, crop, engine: as for `InteractiveSession`.
+        more: called with 1 after each of so many `steps`.
     """
     session = InteractiveSession(model, engine=engine, crop=crop)
     image = _image(MEGAPIXELS[0])
     sizes = [_Size(InteractiveSession(model, engine=engine, crop=crop), n) for n in MEGAPIXELS]
-    work = (REPEATS + 1) * len(sizes) + len(NUM_CLICKS) + len(NUM_OBJECTS)
-    with tqdm(total=work, desc="measuring", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for turn in range(-1, REPEATS):  # sizes in turns: a slow minute slows all of them
-            for size in sizes:
-                size.measure(keep=turn >= 0)
-                bar.update()
+    for turn in range(-1, REPEATS):  # sizes in turns: a slow minute slows all of them
+        for size in sizes:
+            size.measure(keep=turn >= 0)
+            more(1)
 
-        def totals(of: Callable[[int], float], numbers: tuple[int, ...]) -> list[dict]:
-            rows = []
-            for number in numbers:
-                rows.append({"number": number, "total_ms": of(number)})
-                bar.update()
-            return rows
+    def totals(of: Callable[[int], float], numbers: tuple[int, ...]) -> list[dict]:
+        rows = []
+        for number in numbers:
+            rows.append({"number": number, "total_ms": of(number)})
+            more(1)
+        return rows
 
-        clicks = totals(lambda n: _total(session, image, 1, n), NUM_CLICKS)
-        objects = totals(lambda n: _total(session, image, n, CLICKS_PER_OBJECT), NUM_OBJECTS)
+    clicks = totals(lambda n: _total(session, image, 1, n), NUM_CLICKS)
+    objects = totals(lambda n: _total(session, image, n, CLICKS_PER_OBJECT), NUM_OBJECTS)
     pixels = [size.row() for size in sizes]
     return {"engine": session.engine, "pixels": pixels, "clicks": clicks, "objects": objects}
 
