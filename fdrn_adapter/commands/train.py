@@ -70,6 +70,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
                        help="of the samples, of each data set (default: by their pictures)")
     group.add_argument("--min-share", metavar="X", type=float, default=0.004,
                        help="of the picture that an object covers at least (default: %(default)g)")
+    group.add_argument("--clicked", metavar="W", type=float, default=0.0,
+                       help="weight of the cross entropy under the clicks (default: %(default)g)")
     options.add_seed(parser, "everything")
 
 
@@ -89,6 +91,7 @@ def main(args: argparse.Namespace) -> int:
         samples=defaults.samples if args.samples is None else args.samples,
         sizes=parse_sizes(args.sizes), batch=args.batch, crops=args.crops_each,
         lr=defaults.lr if args.lr is None else args.lr, seed=args.seed,
+        clicked=args.clicked,
     )
     job = Job(
         pictures=open_pictures(args.data), plan=plan, out=Path(args.out), model=args.model,

@@ -54,6 +54,13 @@ class Backbone(nn.Module):
         super().__init__()
         self.taps: dict[str, Tap] = {}
 
+    def require_file(self) -> None:
+        """See that what the backbone runs is at hand; those that are whole in checkpoints have it.
+
+        Raises:
+            RuntimeError: a file that the user brings is missing; the message says which.
+        """
+
     @property
     def low(self) -> Tap | None:
         return self.taps.get(LOW)

@@ -91,13 +91,17 @@ class SamOnnx(Backbone):
         made = [run(wants.pixels(image, SIDE)) for image in images]
         return torch.from_numpy(np.concatenate(made)).to(x.device)
 
-    def _run(self, engine: str) -> tuple[Any, sam_image.ImageInput]:
+    def require_file(self) -> None:
+        """As `Backbone.require_file`."""
         if self.path is None:
             raise RuntimeError(
                 f"The image encoder {self.file_name} is not at hand. Name its file in the variable "
                 f"{VARIABLE} (MobileSAM's, for one), or give embeddings that you have by "
                 "fdrn_adapter.features_from_embedding(model, embedding, image_size)."
             )
+
+    def _run(self, engine: str) -> tuple[Any, sam_image.ImageInput]:
+        self.require_file()
         with self._lock:
             if engine not in self._runs:
                 self._runs[engine] = _compiled(self.path, engine)

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from fdrn_adapter import codebase, zoo
+from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.model import checkpoint
 
 logger = logging.getLogger(__name__)
@@ -59,8 +60,16 @@ def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNe
 
 
 def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwork:
-    """`open_network`, with a warning where the weights are random."""
+    """`open_network` for work on images, with a warning where the weights are random.
+
+    Raises:
+        ValueError: see `open_network`.
+        RuntimeError: the image encoder is in a file that is not at hand.
+    """
     named = open_network(source, root, seed)
+    encoder = encoder_of(named.model)
+    if encoder is not None:
+        encoder.backbone.require_file()
     if not named.trained:
         logger.warning("%s has no trained weights: they are random", source)
     return named

@@ -11,9 +11,12 @@ from fdrn_adapter import ImageFeatures, engines
 from fdrn_adapter.encoders import sam_space
 from fdrn_adapter.encoders.aligned_views import AlignedViews
 from fdrn_adapter.encoders.sam_onnx import VARIABLE, SamOnnx
+from fdrn_adapter.evaluation.methods.method import Options
+from fdrn_adapter.evaluation.methods.networks import network
 from fdrn_adapter.features import roi
 from fdrn_adapter.features.recycling import affinity, recycle
 from fdrn_adapter.features.roi import Grid, Placement
+from fdrn_adapter.zoo.named import announced
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -155,6 +158,10 @@ def test_checkpoint_names_the_file_and_takes_it_from_the_variable(
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(RuntimeError, match="tiny_sam.onnx is not at hand.*FDRN_SAM_ENCODER"):
         fdrn_adapter.load(tmp_path / "a.pth").encode_image(image)
+    # Commands that are to work on images say so at once, not after the first of several networks.
+    for opened in (announced, lambda source: network(source, Options())):
+        with pytest.raises(RuntimeError, match="tiny_sam.onnx is not at hand.*FDRN_SAM_ENCODER"):
+            opened(str(tmp_path / "a.pth"))
     monkeypatch.setenv(VARIABLE, str(encoder_file))
     again = fdrn_adapter.load(tmp_path / "a.pth")
     assert torch.equal(click(again, again.encode_image(image)), wanted)

@@ -200,3 +200,25 @@ def test_sizes_as_written():
             parse_sizes(text)
     with pytest.raises(ValueError, match="multiples of 32"):
         Plan(sizes=((100, 1.0),))
+
+
+def test_under_clicks_is_the_cross_entropy_of_true_clicks_pixels():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1, 6, 7, generator=generator)
+    target = torch.rand(2, 1, 6, 7, generator=generator) < 0.5
+    void = torch.rand(2, 1, 6, 7, generator=generator) < 0.2
+    maps = (torch.rand(2, 2, 6, 7, generator=generator) < 0.4).float()
+    sums, counts = [0.0, 0.0], [0, 0]
+    for b, r, c in np.ndindex(2, 6, 7):
+        p = 1 / (1 + np.exp(-logits[b, 0, r, c].item()))
+        for sign, truth in enumerate((target[b, 0, r, c], ~target[b, 0, r, c])):
+            if maps[b, sign, r, c] and truth and not void[b, 0, r, c]:
+                sums[sign] -= np.log(1 - p if sign else p)
+                counts[sign] += 1
+    wanted = sums[0] / counts[0] + losses.NEGATIVE * sums[1] / counts[1]
+    assert losses.under_clicks(logits, target, void, maps).item() == pytest.approx(wanted, rel=1e-5)
+    assert losses.under_clicks(logits, target, void, maps * 0) == 0
+    outputs = {"instances": logits}
+    plain = losses.loss_of(outputs, target, void, maps)
+    weighed = losses.loss_of(outputs, target, void, maps, clicked=0.5)
+    assert weighed.item() == pytest.approx(plain.item() + 0.5 * wanted, rel=1e-5)

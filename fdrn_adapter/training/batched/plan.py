@@ -34,6 +34,7 @@ class Plan:
         rounds: most clicks, without gradient, that answer a prediction.
         spoiled: share of the samples that start from a wrong previous mask.
         whole: share of the samples whose crop is the whole picture.
+        clicked: what the cross entropy under the clicks weighs, see `losses.under_clicks`.
         seed: of all that is random. Together with the number of a step it says all of it.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     rounds: int = 3
     spoiled: float = 0.4
     whole: float = 0.25
+    clicked: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class Stepper:
             with self._autocast():
                 outputs = self.net(crop, clicks.points)
             maps = disks.click_maps(self.net)(batch.image, clicks.points)
-            loss = loss_of(outputs, batch.mask, batch.void, maps)
+            loss = loss_of(outputs, batch.mask, batch.void, maps, self.plan.clicked)
             loss.backward()
         return loss.detach(), mean_iou(outputs["instances"].float(), batch.mask, batch.void)
 
