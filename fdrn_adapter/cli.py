@@ -52,6 +52,7 @@ COMMANDS = {
         "fdrn_adapter.commands.profile",
         "where the time of a click goes, and what it grows with",
     ),
+    "cache": ("fdrn_adapter.commands.cache", "list or delete the compiled graphs that are kept"),
     "zoo": ("fdrn_adapter.commands.zoo", "list the variants that can be built by name"),
     "run": ("fdrn_adapter.launcher", "run a stock script of a checkout on current libraries"),
     "doctor": (

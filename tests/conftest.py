@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Sessions run the networks as they are, unless a test asks for an engine: engines compile, which
 # takes seconds per network, and differ in the last bits.
 os.environ["FDRN_ENGINE"] = "eager"
+os.environ["FDRN_CACHE"] = "off"  # what is compiled is compiled here, and stays out of the home
 
 
 @pytest.fixture(autouse=True)

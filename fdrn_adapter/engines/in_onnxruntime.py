@@ -1,9 +1,13 @@
 """Engine "onnxruntime": ONNX Runtime on the CPU with all its graph optimisations."""
 
+import tempfile
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from fdrn_adapter.engines import torch_threads
+from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
@@ -15,21 +19,44 @@ _SPINNING = {
     "session.intra_op.spin_duration_us": "50",
     "session.force_spinning_stop": "1",
 }
+_PROVIDERS = ["CPUExecutionProvider"]
+
+
+def _options(threads: int) -> Any:
+    import onnxruntime  # optional
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    for key, value in _SPINNING.items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
     """See `engine.Engine.compile`."""
     import onnxruntime  # optional
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch_threads.number()
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    for key, value in _SPINNING.items():
-        options.add_session_config_entry(key, value)
-    session = onnxruntime.InferenceSession(
-        to_onnx(graph, inputs, names, outputs, dynamic), options,
-        providers=["CPUExecutionProvider"],
+    threads = torch_threads.number()
+
+    def load(content: bytes) -> Any:
+        options = _options(threads)  # what was kept is optimised already
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        return onnxruntime.InferenceSession(content, options, providers=_PROVIDERS)
+
+    def make() -> tuple[Any, bytes]:
+        content = to_onnx(graph, inputs, names, outputs, dynamic)
+        with tempfile.TemporaryDirectory() as folder:
+            optimised, options = Path(folder) / "optimised.onnx", _options(threads)
+            if compile_cache.folder() is not None:
+                options.optimized_model_filepath = str(optimised)
+            session = onnxruntime.InferenceSession(content, options, providers=_PROVIDERS)
+            return session, optimised.read_bytes() if optimised.is_file() else b""
+
+    settings = ("onnxruntime", onnxruntime.__version__, threads, sorted(_SPINNING.items()))
+    session = compile_cache.compiled(
+        compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic), load, make
     )
     wanted = {i.name for i in session.get_inputs()}  # inputs that nothing depends on are dropped
 

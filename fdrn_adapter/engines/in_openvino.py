@@ -1,11 +1,13 @@
 """Engine "openvino": OpenVINO on the CPU, for latency, in float32 throughout."""
 
+import io
 import queue
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from fdrn_adapter.engines import torch_threads
+from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
@@ -15,14 +17,26 @@ def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
     import openvino  # optional
 
     core = openvino.Core()
-    model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))
     config = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": torch_threads.number(),
         "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would not be the same network
         "EXECUTION_MODE_HINT": "ACCURACY",
     }
-    compiled = core.compile_model(model, "CPU", config)
+
+    def make() -> tuple[Any, bytes]:
+        model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))
+        made = core.compile_model(model, "CPU", config)
+        kept = io.BytesIO()
+        if compile_cache.folder() is not None:
+            made.export_model(kept)
+        return made, kept.getvalue()
+
+    settings = ("openvino", openvino.__version__, sorted(config.items()))
+    compiled = compile_cache.compiled(
+        compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic),
+        lambda content: core.import_model(content, "CPU", config), make,
+    )
     positions = [
         (i, compiled.input(name)) for i, name in enumerate(names)
         if any(name in port.get_names() for port in compiled.inputs)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter import hosts
-from fdrn_adapter.engines import graphs, torch_threads
+from fdrn_adapter.engines import compile_cache, graphs, torch_threads
 from fdrn_adapter.engines.click_network import ClickNetwork
 from fdrn_adapter.engines.engine import Compiled, Engine
 from fdrn_adapter.engines.refine_network import RefineNetwork
@@ -77,7 +77,7 @@ class Runner:
             with self._lock:
                 found = self._compiled.get(name)
                 if found is None:
-                    found = self._compiled[name] = build()
+                    found = self._compiled[name] = compile_cache.checked(build)
         return found
 
     def _compile_encoder(self, x: Tensor) -> tuple[Compiled, tuple[str, ...]]:
