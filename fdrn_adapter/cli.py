@@ -26,6 +26,10 @@ COMMANDS = {
         "fdrn_adapter.commands.segment",
         "an object of an image from clicks, as a mask or annotation file",
     ),
+    "annotate": (
+        "fdrn_adapter.commands.annotate",
+        "label a folder of photographs with clicks, on a page in your browser",
+    ),
     "serve": (
         "fdrn_adapter.commands.serve",
         "answer annotation tools over HTTP: Label Studio, X-AnyLabeling, your own",

@@ -115,10 +115,23 @@ def read_coco(path: str | Path) -> list[CocoImage]:
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CocoError(f"{path} is not a COCO file: {error!r}.") from error
+    return images_of(stored, str(path))
+
+
+def images_of(stored: Any, source: str) -> list[CocoImage]:
+    """The images of what a COCO file holds, as `read_coco`.
+
+    Args:
+        stored: from JSON.
+        source: of it, for messages.
+    """
+    try:
         return list(_images(stored))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CocoError(
-            f"{path} is not a COCO file with images, annotations and categories: {error!r}."
+            f"{source} is not a COCO file with images, annotations and categories: {error!r}."
         ) from error
 
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -105,8 +105,19 @@ async def _answer_error(request: Request, error: RequestError) -> Response:
     return JSONResponse(error.body, error.status, error.headers)
 
 
+class Addition(Protocol):
+    """Further routes of a server, such as those of `fdrn annotate`."""
+
+    def routes(self, server: Server) -> list[Route]:
+        """The routes."""
+
+    def close(self) -> None:
+        """Called when the server stops."""
+
+
 def make_app(
-    served: ServedModel, limits: Limits | None = None, source: LabelStudio | None = None
+    served: ServedModel, limits: Limits | None = None, source: LabelStudio | None = None,
+    addition: Addition | None = None,
 ) -> Guard:
     """The ASGI application of a network.
 
@@ -114,6 +125,7 @@ def make_app(
         served: see `open_model`.
         limits: token, and sizes of what is taken.
         source: the Label Studio whose images may be fetched; none by default.
+        addition: further routes.
     """
     limits = limits or Limits()
     server = Server(served, limits, source or LabelStudio())
@@ -122,8 +134,10 @@ def make_app(
     async def lifespan(app: Starlette):
         yield
         server.queue.close()
+        if addition is not None:
+            addition.close()
 
-    routes = server.routes()
+    routes = [*server.routes(), *(addition.routes(server) if addition is not None else ())]
     app = Starlette(
         routes=routes, lifespan=lifespan, exception_handlers={RequestError: _answer_error}
     )

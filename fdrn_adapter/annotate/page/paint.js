@@ -1,0 +1,90 @@
+// Masks over the photograph: one pass over the pixels of the screen, however large the photograph.
+
+const rgba = (r, g, b, a) => ((a << 24) | (b << 16) | (g << 8) | r) >>> 0; // little-endian
+
+export function colourOf(hex, alpha) {
+  const n = parseInt(hex.slice(1), 16);
+  return rgba(n >> 16, (n >> 8) & 255, n & 255, Math.round(alpha * 255));
+}
+
+const ADDED = rgba(90, 230, 60, 190), REMOVED = rgba(255, 60, 70, 190);
+const WOULD_BE = rgba(255, 255, 255, 120), WOULD_GO = rgba(20, 20, 20, 150);
+
+/** Colours for each label: what fills objects, and what goes around them. */
+export function coloursOf(objects, active, opacity) {
+  const fills = new Uint32Array(objects.length + 1), lines = new Uint32Array(objects.length + 1);
+  objects.forEach((o, i) => {
+    fills[i + 1] = colourOf(o.colour, opacity * (o.id === active || active === null ? 1 : 0.6));
+    lines[i + 1] = colourOf(o.colour, 1);
+  });
+  return { fills, lines };
+}
+
+/** Columns (or rows) of the photograph under each pixel of the screen, -1 beside it. */
+function places(count, start, scale, most, from) {
+  const found = new Int32Array(count);
+  for (let i = 0; i < count; i++) {
+    const place = Math.floor(start + (i + from + 0.5) / scale);
+    found[i] = place >= 0 && place < most ? place : -1;
+  }
+  return found;
+}
+
+/**
+ * Paint a rectangle of the screen.
+ *
+ * @param context of the canvas.
+ * @param view where the photograph is; `ratio` is of the canvas' pixels to the stage's.
+ * @param map of labels.
+ * @param look {fills, lines, outline, mask, preview, before}: colours of labels, whether outlines
+ *   are drawn, the active object's mask, the part that a click would change, and what was in the
+ *   part that the last step changed, to be shown.
+ * @param rect x, y, w, h in pixels of the stage; all of it by default.
+ */
+export function paint(context, view, ratio, map, look, rect = null) {
+  const { width, height } = context.canvas;
+  const scale = view.scale * ratio, thick = Math.max(1, Math.round(1.6 * ratio));
+  const clip = (v, most) => Math.min(most, Math.max(0, v));
+  const x1 = rect ? clip(Math.floor(rect.x * ratio) - thick - 1, width) : 0;
+  const y1 = rect ? clip(Math.floor(rect.y * ratio) - thick - 1, height) : 0;
+  const x2 = rect ? clip(Math.ceil((rect.x + rect.w) * ratio) + thick + 1, width) : width;
+  const y2 = rect ? clip(Math.ceil((rect.y + rect.h) * ratio) + thick + 1, height) : height;
+  const w = x2 - x1, h = y2 - y1;
+  if (w <= 0 || h <= 0) return;
+  const columns = places(w + thick, view.left, scale, map.width, x1 - thick);
+  const rows = places(h + thick, view.top, scale, map.height, y1 - thick);
+  const picture = context.createImageData(w, h);
+  const out = new Uint32Array(picture.data.buffer);
+  const { labels, width: stride } = map, { fills, lines, outline, mask, preview, before } = look;
+  const differs = (part, x, y) => {
+    if (x < part.x || y < part.y || x >= part.x + part.w || y >= part.y + part.h) return 0;
+    const there = part.bits[(y - part.y) * part.w + x - part.x];
+    return there === (mask ? mask.has(x, y) : 0) ? 0 : there ? 1 : -1;
+  };
+  for (let j = 0, to = 0; j < h; j++) {
+    const row = rows[j + thick], above = rows[j];
+    const here = row * stride, there = above * stride;
+    for (let i = 0; i < w; i++, to++) {
+      const column = columns[i + thick], left = columns[i];
+      const inside = row >= 0 && column >= 0;
+      const label = inside ? labels[here + column] : 0;
+      let colour = fills[label];
+      if (inside && before) {
+        const change = differs(before, column, row);
+        if (change) colour = change < 0 ? ADDED : REMOVED;
+      }
+      if (inside && preview) {
+        const change = differs(preview, column, row);
+        if (change) colour = change > 0 ? WOULD_BE : WOULD_GO;
+      }
+      if (outline) {
+        const a = row >= 0 && left >= 0 ? labels[here + left] : 0;
+        const b = above >= 0 && column >= 0 ? labels[there + column] : 0;
+        if (a !== label) colour = lines[label || a];
+        else if (b !== label) colour = lines[label || b];
+      }
+      out[to] = colour;
+    }
+  }
+  context.putImageData(picture, x1, y1);
+}

@@ -1,0 +1,89 @@
+// What the page knows: the folder, the photograph that is open, its objects and their masks.
+
+import { LabelMap, Mask, decodedPart } from "./masks.js";
+
+export const store = {
+  images: [], classes: [], progress: {}, exports: [], model: "", folder: "",
+  name: "", // of the open photograph
+  revision: 0, finished: false, objects: [], undo: "", redo: "", saved: "",
+  size: [1, 1],
+  masks: new Map(), map: new LabelMap(1, 1),
+  active: null, // number of the object that clicks go to, null for a new one
+  lastChange: null, // {id, part}: what was in the part that the last step changed
+  tool: "click", positive: true,
+  settings: {
+    opacity: 0.45, radius: 12, outline: true, preview: true, lastChange: false, loupe: true,
+    letterKeys: true,
+  },
+};
+
+export const activeObject = () => store.objects.find((o) => o.id === store.active) ?? null;
+export const activeMask = () => store.masks.get(store.active) ?? null;
+
+const boxOf = ({ x, y, w, h }) => ({ x, y, w, h });
+
+const SHOWN = ["revision", "finished", "objects", "undo", "redo", "saved"];
+
+/** Take all of a photograph. */
+export function takeWhole(name, answer) {
+  const [rows, columns] = answer.size;
+  if (store.name !== name) store.active = null;
+  Object.assign(store, { name, size: answer.size, masks: new Map(), lastChange: null });
+  for (const key of SHOWN) store[key] = answer[key];
+  store.map = new LabelMap(columns, rows);
+  for (const [id, change] of Object.entries(answer.masks)) {
+    const mask = new Mask();
+    mask.put(decodedPart(change));
+    store.masks.set(Number(id), mask);
+  }
+  if (!activeObject()) store.active = null;
+  redraw([{ x: 0, y: 0, w: columns, h: rows }]);
+}
+
+/** Take what a step changed. Returns boxes of pixels to be painted, null for all. */
+export function takeStep(answer, label) {
+  const before = new Map(store.objects.map((o, i) => [o.id, i]));
+  const coloured = store.objects.map((o) => o.colour).join();
+  for (const key of SHOWN) store[key] = answer[key];
+  const changed = [];
+  if (Object.keys(answer.masks).length) store.lastChange = null;
+  for (const [id, mask] of store.masks) {
+    if (!store.objects.some((o) => o.id === id)) {
+      changed.push(boxOf(mask));
+      store.masks.delete(id);
+    }
+  }
+  for (const [key, change] of Object.entries(answer.masks)) {
+    const id = Number(key), part = decodedPart(change);
+    if (!store.masks.has(id)) store.masks.set(id, new Mask());
+    store.lastChange = { id, part: store.masks.get(id).put(part), label };
+    changed.push(boxOf(part));
+  }
+  const moved = store.objects.some((o, i) => before.has(o.id) && before.get(o.id) !== i);
+  const previous = store.active;
+  if (answer.object != null) store.active = answer.object;
+  if (!activeObject()) store.active = null;
+  const all = moved || store.objects.map((o) => o.colour).join() !== coloured;
+  if (all) return redraw([{ x: 0, y: 0, w: store.size[1], h: store.size[0] }]), null;
+  if (previous !== store.active) { // who is on top changes; colours do too
+    for (const id of [previous, store.active]) {
+      if (store.masks.has(id)) changed.push(boxOf(store.masks.get(id)));
+    }
+    redraw(changed);
+    return null;
+  }
+  redraw(changed);
+  return changed;
+}
+
+/** Make another object the one that clicks go to. */
+export function activate(id) {
+  const changed = [store.active, id].map((i) => store.masks.get(i)).filter(Boolean).map(boxOf);
+  store.active = id;
+  store.lastChange = null;
+  redraw(changed);
+}
+
+function redraw(boxes) {
+  for (const box of boxes) store.map.draw(box, store.objects, store.masks, store.active);
+}

@@ -1,0 +1,68 @@
+"""`fdrn annotate`: a page in the browser on which a folder of photographs is labelled."""
+
+import argparse
+import threading
+import webbrowser
+
+from fdrn_adapter.commands import options
+
+DEFAULT_MODEL = "distilled-hrnet18s"
+DEFAULT_FOLDER = "fdrn_annotate"
+HOST = "127.0.0.1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Define the arguments of `fdrn annotate`."""
+    parser.description = (
+        "Label photographs with clicks, on a page in your browser. All work is kept in "
+        "FOLDER/fdrn_annotations, after each step. Nothing leaves this machine."
+    )
+    parser.epilog = "Example: fdrn annotate photographs/"
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", default=DEFAULT_FOLDER,
+                        help="with photographs, or for those that you drop on the page; made if it "
+                             "is not there (default: %(default)s)")
+    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
+                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    parser.add_argument("--port", metavar="P", type=int, default=9091,
+                        help="0 for a free one (default: %(default)s)")
+    parser.add_argument("--no-browser", action="store_true",
+                        help="only say where the page is")
+    options.add_engine(parser)
+    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
+    options.add_codebase(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Serve the page until it is stopped; returns the exit code."""
+    try:
+        import uvicorn
+
+        from fdrn_adapter.annotate.routes import PageRoutes
+    except ImportError as error:
+        raise ValueError(
+            f"The page needs {error.name}, which is not installed: pip install "
+            "'fdrn_adapter[serve]'."
+        ) from error
+    from fdrn_adapter.annotate.project import Project
+    from fdrn_adapter.serving.app import make_app
+    from fdrn_adapter.serving.models import open_model
+
+    project = Project(args.folder)
+    try:
+        served = open_model(args.model, args.codebase, engine=args.engine, crop=args.crop)
+        print(f"{args.model} ({served.bridge.engine}) warms up ...", flush=True)
+        served.bridge.warm_up()
+        config = uvicorn.Config(
+            make_app(served, addition=PageRoutes(project)), HOST, args.port, log_level="warning",
+            timeout_graceful_shutdown=10, server_header=False,
+        )
+        server, socket = uvicorn.Server(config), config.bind_socket()
+        address = f"http://{HOST}:{socket.getsockname()[1]}/"
+        print(f"{project.folder}: {len(project.names())} photographs on {address}", flush=True)
+        if not args.no_browser:
+            threading.Timer(0.5, webbrowser.open, [address]).start()
+        server.run([socket])
+    finally:
+        project.close()
+    print("stopped", flush=True)
+    return 0
