@@ -9,7 +9,7 @@ from fdrn_adapter.session import SessionClick
 
 FORMAT = "fdrn_adapter.Annotations/1"
 COLOURS = (  # of objects, one after the other; light and dark photographs both show them
-    "#ff595e", "#1fb5ff", "#8ac926", "#ffca3a", "#c77dff", "#ff924c", "#2ec4b6", "#f72585",
+    "#1fb5ff", "#ff4fa3", "#a5e82e", "#ffca3a", "#c77dff", "#ff924c", "#2ee6d0", "#ff595e",
 )
 
 

@@ -191,7 +191,7 @@ def test_a_day_at_work(browser, folder, model):
             page.mouse.move(*(v + 0.3 for v in hand.at(96, 72)))
             playwright.expect(where).to_contain_text("x 96, y 72")
             hand.key("0")
-            page.get_by_label("Done").check()
+            page.get_by_label("Photograph is done").check()
             said(page, "is done")
             # next photograph, reload, and everything is there
             hand.key("PageDown", "b.png")
@@ -385,7 +385,7 @@ def test_a_narrow_screen_and_fingers(browser, folder, model):
             hand.quiet()
             page.touchscreen.tap(*hand.at(96, 72))
             said(page, "Click")
-            page.get_by_role("button", name="on the object").tap()
+            page.get_by_role("button", name="on object").tap()
             page.touchscreen.tap(*hand.at(200, 120))
             page.wait_for_timeout(300)
             clicks = known.open("a.png")["objects"][0]["clicks"]

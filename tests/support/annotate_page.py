@@ -5,18 +5,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from support.stock import picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter.annotate.masks import mask_of_runs
 from fdrn_adapter.serving.bridge import PromptSession
+from support.stock import picture, taught_host
 
 HEADERS = {"x-fdrn-page": "1"}
 
 
 def network():
     """A small FDRN whose masks follow the picture."""
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+    return fdrn_adapter.wrap(taught_host("tiny"))
 
 
 def photographs(folder: Path, number: int = 2) -> Path:

@@ -73,6 +73,12 @@ function zoom(factor) {
   stage.all();
 }
 
+function edit(id) {
+  const field = document.getElementById(id);
+  field.focus();
+  field.select();
+}
+
 const toggle = (id) => document.getElementById(id).click();
 
 // [keys, what they do, action]. Letters are keys without Ctrl, which can be switched off.
@@ -118,8 +124,8 @@ export const KEYS = [
   [["l"], "Show what the last step changed", () => toggle("last-change")],
   [["m"], "Preview under the pointer on, off", () => toggle("preview")],
   [["q"], "Loupe on, off", () => toggle("loupe-on")],
-  [["r"], "Name of the object", () => document.getElementById("name").focus()],
-  [["d"], "Class of the object", () => document.getElementById("category").focus()],
+  [["r"], "Name the object", () => edit("name")],
+  [["d"], "Class of the object, or of the next one", () => edit("category")],
   [["Ctrl+e"], "Files: export, import", () => panels.openFiles()],
   [["?"], "This sheet", () => panels.openHelp()],
   [["Escape"], "Leave off what was begun; back to the photograph", () => {
@@ -158,4 +164,16 @@ document.addEventListener("keydown", (event) => {
   if (!found) return;
   event.preventDefault();
   found[2](event);
+});
+
+// Who works with the mouse means the photograph by the next key, not the button clicked last.
+document.addEventListener("click", (event) => {
+  const isControl = event.target.closest("button, label.check, input[type=range]");
+  if (event.detail > 0 && isControl && !event.target.closest("dialog")) {
+    setTimeout(() => {
+      if (!document.querySelector("dialog[open]")) {
+        document.getElementById("marks").focus({ preventScroll: true });
+      }
+    });
+  }
 });

@@ -14,6 +14,8 @@ const element = (tag, properties = {}, ...inside) => {
   return made;
 };
 
+export const count = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
+
 // -- photographs ----------------------------------------------------------------------------------
 
 const MARKS = { finished: "✓", damaged: "!", begun: "", open: "" };
@@ -35,16 +37,16 @@ function showImages() {
   }
   for (const image of store.images) {
     const isOpen = image.name === store.name, button = items.get(image.name);
-    const count = isOpen ? store.objects.length : image.objects;
+    const number = isOpen ? store.objects.length : image.objects;
     const state = isOpen && image.state !== "damaged"
-      ? (store.finished ? "finished" : count ? "begun" : "open") : image.state;
-    const badge = [MARKS[state], count || ""].join(" ").trim();
+      ? (store.finished ? "finished" : number ? "begun" : "open") : image.state;
+    const badge = [MARKS[state], number || ""].join(" ").trim();
     const said = { finished: "done", begun: "begun", open: "not begun", damaged: "damaged" }[state];
     button.className = state;
     button.lastChild.textContent = badge;
     button.lastChild.hidden = !badge;
     button.setAttribute("aria-label",
-      `${image.name}: ${said}, ${count} object${count === 1 ? "" : "s"}`);
+      `${image.name}: ${said}, ${count(number, "object")}`);
     button.setAttribute("aria-current", isOpen);
     if (isOpen && document.activeElement !== button) {
       list.scrollLeft = button.offsetLeft - list.offsetLeft - list.clientWidth / 2 + 38;
@@ -55,8 +57,9 @@ function showImages() {
 function showProgress() {
   const { images = 0, finished = 0, objects = 0, clicks_per_object: clicks = 0,
     seconds_per_object: seconds = 0 } = store.progress;
-  byId("progress").textContent = images ? `${finished} of ${images} photographs done · ` +
-    `${objects} objects · ${clicks} clicks, ${seconds} s an object` : "";
+  const each = objects ? ` · an object takes ${clicks} clicks, ${seconds} s` : "";
+  byId("progress").textContent = images
+    ? `${finished} of ${images} done · ${count(objects, "object")}${each}` : "";
   byId("title").textContent = store.name ? `${store.folder} / ${store.name}` : store.folder;
   byId("hint").textContent = images ? (store.name || store.opening ? "" : "Choose a photograph.")
     : "Drop photographs here, or add them by “Files”.";
@@ -76,7 +79,7 @@ function showObjects() {
       element("span", { className: "number", textContent: number }));
     button.setAttribute("aria-pressed", o.id === store.active);
     button.setAttribute("aria-label",
-      `${what}, ${o.made} clicks${o.done ? ", finished" : ""}`);
+      `${what}, ${count(o.made, "click")}${o.done ? ", finished" : ""}`);
     return element("li", {}, button);
   }));
   if (had) list.querySelector("[aria-pressed=true]")?.focus();
@@ -84,6 +87,7 @@ function showObjects() {
   byId("new-object").disabled = store.active === null;
   const o = activeObject();
   byId("details").hidden = !o;
+  byId("category-what").textContent = o ? "Class" : "Class of the next";
   if (o) {
     for (const [id, value] of [["name", o.name], ["category", o.category], ["colour", o.colour]]) {
       if (byId(id) !== document.activeElement) byId(id).value = value;
@@ -98,7 +102,7 @@ function showControls() {
   for (const button of byId("tools").querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", button.dataset.tool === store.tool);
   }
-  byId("sign").textContent = store.positive ? "＋ on the object" : "− off the object";
+  byId("sign").textContent = store.positive ? "＋ on object" : "− off object";
   byId("sign").setAttribute("aria-pressed", !store.positive);
   byId("undo").disabled = !store.undo;
   byId("redo").disabled = !store.redo;
@@ -109,7 +113,7 @@ function showControls() {
   byId("finished").disabled = !store.name;
   const o = activeObject();
   byId("marks").setAttribute("aria-label", store.name
-    ? `${store.name}, ${store.objects.length} objects, ${o ? `${o.name} is active` : "no active one"}`
+    ? `${store.name}, ${count(store.objects.length, "object")}, ${o ? `${o.name} is active` : "no active one"}`
     : "Photograph: none is open");
 }
 
@@ -254,7 +258,8 @@ export function takeFiles(files, asMasks) {
       }
     }
     await actions.loadOverview();
-    status([images && `${images} photographs added.`, objects && `${objects} objects imported.`,
+    status([images && `${count(images, "photograph")} added.`,
+      objects && `${count(objects, "object")} imported.`,
       ...said].filter(Boolean).join(" ") || "There was nothing in these files.");
     if (first && !store.name) setTimeout(() => actions.open(first));
   });

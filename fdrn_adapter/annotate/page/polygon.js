@@ -31,16 +31,17 @@ export function refresh() {
     return;
   }
   if (ofRevision === `${store.name} ${store.revision} ${o.id}`) return;
+  const isNew = ofRevision === -1;
   ofRevision = `${store.name} ${store.revision} ${o.id}`;
   inOrder(async () => {
-    const tolerance = Math.max(0.8, 2 / stage.view.scale);
+    const tolerance = Math.max(1.05, 2.5 / stage.view.scale);
     const answer = await post(`${imagePath(store.name)}/corners`, { object: o.id, tolerance });
     rings = answer.rings;
     known = copied(rings);
     if (chosen && !rings[chosen[0]]?.[chosen[1]]) chosen = null;
     stage.marks();
     const count = rings.reduce((sum, ring) => sum + ring.length, 0);
-    say(`Outline of ${o.name}: ${count} corners.`);
+    if (isNew) say(`Outline of ${o.name}: ${count} corners.`);
   });
 }
 
