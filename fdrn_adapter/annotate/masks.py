@@ -45,7 +45,10 @@ class PackedMask:
         _, _, width, height = self.box
         if not width:
             return np.zeros((0, 0), bool)
-        packed = np.frombuffer(zlib.decompress(self.bits), np.uint8)
+        expected = (width * height + 7) // 8
+        packed = np.frombuffer(zlib.decompressobj().decompress(self.bits, expected + 1), np.uint8)
+        if len(packed) != expected:  # also of a file that would unpack to more than the memory
+            raise ValueError(f"it holds {len(packed)} bytes or more, not {expected}")
         return np.unpackbits(packed, count=width * height).view(bool).reshape(height, width)
 
     @property
@@ -81,8 +84,9 @@ class PackedMask:
             x, y, width, height = (int(n) for n in stored["box"])
             mask = cls(size, (x, y, width, height), base64.b64decode(stored["bits"]))
             fits = 0 <= x <= x + width <= size[1] and 0 <= y <= y + height <= size[0]
-            if not fits or mask.part.shape != ((height, width) if width else (0, 0)):
+            if not fits:
                 raise ValueError(f"its box is {stored['box']}")
+            _ = mask.area  # unpacks it
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError(f"A mask in the file is damaged: {error}.") from error
         return mask

@@ -202,7 +202,7 @@ def test_a_day_at_work(browser, folder, model):
             said(page, "a.png, 240 × 160 pixels, 2 objects")
             hand.look("3_reloaded")
             page.keyboard.press("Control+e")
-            page.get_by_role("button", name="Write COCO JSON to the folder").click()
+            page.get_by_role("button", name="Write to the folder: COCO JSON").click()
             playwright.expect(page.locator("#files-status")).to_contain_text("Written")
             with page.expect_download() as download:
                 page.get_by_role("link", name="Download PNG label maps").click()
@@ -307,7 +307,7 @@ def test_keys_alone_from_the_folder_to_the_export(browser, folder, model):
             playwright.expect(page.get_by_role("dialog")).to_be_visible()
             for _ in range(10):
                 focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
-                if focused == "Write COCO JSON to the folder":
+                if focused == "Write to the folder: COCO JSON":
                     break
                 page.keyboard.press("Tab")
             page.keyboard.press("Enter")
@@ -428,10 +428,10 @@ def test_files_that_are_dropped(browser, tmp_path, model):
         page.goto(address)
         playwright.expect(page.locator("#hint")).to_contain_text("Drop photographs")
         page.get_by_role("button", name="Files").click()
-        page.get_by_label("Photographs").set_input_files([photos / "a.png", photos / "b.png"])
+        page.locator("#add-photographs").set_input_files([photos / "a.png", photos / "b.png"])
         playwright.expect(page.locator("#files-status")).to_contain_text("2 photographs added")
         page.keyboard.press("Escape")
-        said(page, "a.png")
+        said(page, "a.png, 240")
         hand = Hand(page)
         hand.click(96, 72)
         assert known.open("a.png")["objects"]

@@ -21,7 +21,9 @@ def test_they_are_declared_once():
     assert all(declared[name] == {"options.py"} for name in SHARED[1:])
 
 
-@pytest.mark.parametrize("command", ["demo", "benchmark", "profile", "segment", "serve", "labelme"])
+@pytest.mark.parametrize(
+    "command", ["demo", "benchmark", "profile", "segment", "serve", "annotate", "labelme"]
+)
 def test_every_engine_is_named(command, capsys):
     with pytest.raises(SystemExit):
         cli.main([command, "--help"])

@@ -72,11 +72,12 @@ export async function loadOverview() {
 }
 
 export function open(name) {
+  store.opening = name;
+  hover.stop();
+  say(`Opening ${name} …`);
+  changed();
   return inOrder(async () => {
-    say(`Opening ${name} …`);
-    hover.stop();
-    store.opening = name;
-    changed();
+    if (store.opening !== name) return; // another one was asked for since
     const picture = prefetched.name === name ? prefetched.blob
       : getBlob(`${imagePath(name)}/picture`);
     try {
@@ -90,7 +91,7 @@ export function open(name) {
       say(`${name}, ${answer.size[1]} × ${answer.size[0]} pixels, ` +
         `${count} object${count === 1 ? "" : "s"}.`);
     } finally {
-      store.opening = "";
+      if (store.opening === name) store.opening = "";
       changed();
     }
     setTimeout(() => prepareNext(name), 1200);
@@ -147,7 +148,8 @@ const SAID = {
  * @param action its name; @param body what it needs; @param since when it was asked for.
  */
 export function step(action, body = {}, since = performance.now()) {
-  const name = store.opening || store.name;
+  const { name } = store;
+  if (store.opening) return Promise.resolve(say(`Opening ${store.opening} …`));
   hover.stop();
   return inOrder(() => stepNow(name, action, body, since));
 }
@@ -184,7 +186,7 @@ function timed(action, since, answer) {
 
 /** Finish the active object; the next click begins another one. */
 export function finishObject() {
-  const name = store.opening || store.name;
+  const { name } = store;
   inOrder(async () => {
     if (store.active === null) return say("There is no object to finish.");
     await stepNow(name, "finish", {}, performance.now());
@@ -195,7 +197,7 @@ export function finishObject() {
 
 /** Delete the active object. */
 export function deleteObject() {
-  const name = store.opening || store.name;
+  const { name } = store;
   inOrder(async () => {
     if (store.active === null) return say("There is no object to delete.");
     await stepNow(name, "delete", {}, performance.now());

@@ -30,7 +30,7 @@ function showImages() {
       const picture = element("img", { loading: "lazy", alt: "",
         src: `${imagePath(name)}/thumbnail` });
       const button = element("button", { type: "button", title: name,
-        onclick: () => actions.open(name) }, picture, element("span", { className: "badge" }));
+        onclick: () => actions.open(name) }, picture, element("span", { className: "badge", ariaHidden: "true" }));
       items.set(name, button);
       return element("li", {}, button);
     }));
@@ -57,7 +57,7 @@ function showImages() {
 function showProgress() {
   const { images = 0, finished = 0, objects = 0, clicks_per_object: clicks = 0,
     seconds_per_object: seconds = 0 } = store.progress;
-  const each = objects ? ` · an object takes ${clicks} clicks, ${seconds} s` : "";
+  const each = objects ? ` · an object takes ${count(clicks, "click")}, ${seconds} s` : "";
   byId("progress").textContent = images
     ? `${finished} of ${images} done · ${count(objects, "object")}${each}` : "";
   byId("title").textContent = store.name ? `${store.folder} / ${store.name}` : store.folder;
@@ -73,13 +73,13 @@ function showObjects() {
     const swatch = element("span", { className: "swatch" });
     swatch.style.background = o.colour;
     const what = [o.name, o.category].filter(Boolean).join(" · ");
-    const number = `${o.made}${o.done ? " ✓" : ""}`;
+    const said = element("span", { className: "visually-hidden",
+      textContent: ` click${o.made === 1 ? "" : "s"}${o.done ? ", finished" : ""}` });
     const button = element("button", { type: "button", onclick: () => actions.select(o.id) },
       swatch, element("span", { className: "what", textContent: what }),
-      element("span", { className: "number", textContent: number }));
+      element("span", { className: "number" }, String(o.made), said,
+        element("span", { textContent: o.done ? " ✓" : "", ariaHidden: "true" })));
     button.setAttribute("aria-pressed", o.id === store.active);
-    button.setAttribute("aria-label",
-      `${what}, ${count(o.made, "click")}${o.done ? ", finished" : ""}`);
     return element("li", {}, button);
   }));
   if (had) list.querySelector("[aria-pressed=true]")?.focus();
@@ -102,7 +102,7 @@ function showControls() {
   for (const button of byId("tools").querySelectorAll("[data-tool]")) {
     button.setAttribute("aria-pressed", button.dataset.tool === store.tool);
   }
-  byId("sign").textContent = store.positive ? "＋ on object" : "− off object";
+  byId("sign").textContent = store.positive ? "+ on object" : "− off object";
   byId("sign").setAttribute("aria-pressed", !store.positive);
   byId("undo").disabled = !store.undo;
   byId("redo").disabled = !store.redo;
@@ -212,7 +212,7 @@ export function openFiles() {
   byId("exports").replaceChildren(...store.exports.map((kind) => {
     const button = element("button", { type: "button", textContent: "Write to the folder",
       onclick: () => write(kind) });
-    button.setAttribute("aria-label", `Write ${KINDS[kind]} to the folder`);
+    button.setAttribute("aria-label", `Write to the folder: ${KINDS[kind]}`);
     const link = element("a", { href: `/api/export/${kind}`, textContent: "Download" });
     link.download = "";
     link.setAttribute("aria-label", `Download ${KINDS[kind]}`);
