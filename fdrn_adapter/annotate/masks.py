@@ -3,7 +3,7 @@
 import base64
 import zlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -22,11 +22,13 @@ class PackedMask:
         size: rows and columns of the image.
         box: x, y, width and height of what the mask fills; zeros for an empty mask.
         bits: of the box, row by row, eight to a byte, compressed by zlib.
+        area: pixels of the mask.
     """
 
     size: tuple[int, int]
     box: Box = _NOTHING
     bits: bytes = b""
+    area: int = 0
 
     @classmethod
     def of(cls, mask: np.ndarray) -> "PackedMask":
@@ -37,29 +39,18 @@ class PackedMask:
             return cls(mask.shape)
         x, y, width, height = box
         packed = np.packbits(mask[y : y + height, x : x + width])
-        return cls(mask.shape, box, zlib.compress(packed, 1))
+        return cls(mask.shape, box, zlib.compress(packed, 1), cv2.countNonZero(mask.view(np.uint8)))
 
     @property
     def part(self) -> np.ndarray:
-        """The mask inside of its box, (height, width) bool."""
+        """The mask inside of its box, (height, width) bool, not to be written to."""
         _, _, width, height = self.box
-        if not width:
-            return np.zeros((0, 0), bool)
-        expected = (width * height + 7) // 8
-        packed = np.frombuffer(zlib.decompressobj().decompress(self.bits, expected + 1), np.uint8)
-        if len(packed) != expected:  # also of a file that would unpack to more than the memory
-            raise ValueError(f"it holds {len(packed)} bytes or more, not {expected}")
-        return np.unpackbits(packed, count=width * height).view(bool).reshape(height, width)
+        return _unpacked(self.bits, width, height) if width else np.zeros((0, 0), bool)
 
     @property
     def array(self) -> np.ndarray:
         """The mask (H, W) bool."""
         return self.inside((0, 0, self.size[1], self.size[0]))
-
-    @cached_property
-    def area(self) -> int:
-        """Pixels of the mask."""
-        return int(self.part.sum())
 
     def inside(self, box: Box) -> np.ndarray:
         """The mask inside of a box that holds all of it, (height, width) bool."""
@@ -71,7 +62,8 @@ class PackedMask:
 
     def for_json(self) -> dict[str, Any]:
         """The mask for a file; `from_json` reads it."""
-        return {"box": list(self.box), "bits": base64.b64encode(self.bits).decode("ascii")}
+        bits = base64.b64encode(self.bits).decode("ascii")
+        return {"box": list(self.box), "bits": bits, "area": self.area}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], size: tuple[int, int]) -> "PackedMask":
@@ -82,14 +74,27 @@ class PackedMask:
         """
         try:
             x, y, width, height = (int(n) for n in stored["box"])
-            mask = cls(size, (x, y, width, height), base64.b64decode(stored["bits"]))
+            mask = cls(size, (x, y, width, height), base64.b64decode(stored["bits"]),
+                       int(stored["area"]))
             fits = 0 <= x <= x + width <= size[1] and 0 <= y <= y + height <= size[0]
             if not fits:
                 raise ValueError(f"its box is {stored['box']}")
-            _ = mask.area  # unpacks it
+            if int(mask.part.sum()) != mask.area:
+                raise ValueError(f"it has not the {mask.area} pixels that are said")
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError(f"A mask in the file is damaged: {error}.") from error
         return mask
+
+
+@lru_cache(4)  # the newest masks are asked for again and again
+def _unpacked(bits: bytes, width: int, height: int) -> np.ndarray:
+    expected = (width * height + 7) // 8
+    packed = np.frombuffer(zlib.decompressobj().decompress(bits, expected + 1), np.uint8)
+    if len(packed) != expected:  # also of a file that would unpack to more than the memory
+        raise ValueError(f"it holds {len(packed)} bytes or more, not {expected}")
+    part = np.unpackbits(packed, count=width * height).view(bool).reshape(height, width)
+    part.flags.writeable = False
+    return part
 
 
 def change(before: PackedMask | None, after: PackedMask | None) -> dict[str, Any] | None:

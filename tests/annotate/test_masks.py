@@ -46,7 +46,7 @@ def test_no_change_is_none():
 
 @pytest.mark.parametrize("damage", [
     {"box": [0, 0, 90, 2]}, {"box": [1, 2]}, {"bits": "AAAA"}, {"bits": 3}, {"box": None},
-    {"box": [0, 0, 3, 3]}, {"box": [0, 0, 57, 40]},
+    {"box": [0, 0, 3, 3]}, {"box": [0, 0, 57, 40]}, {"area": 3},
 ])
 def test_damaged_masks_are_refused(damage):
     stored = {**PackedMask.of(blob(0)).for_json(), **damage}
