@@ -13,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "green clicks are on the object, red ones off it."
     )
     parser.epilog = "Example: fdrn gallery --out gallery.jpg"
+    parser.add_argument("--clicks", metavar="N,M",
+                        help="three of them instead, side by side after so many clicks: 1,3,5")
     parser.add_argument("--models", metavar="A,B", default=",".join(MODELS),
                         help="zoo names with trained weights (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", default="fdrn_gallery.png",
@@ -26,6 +28,29 @@ def main(args: argparse.Namespace) -> int:
 
     require_matplotlib()
     names = [name.strip() for name in args.models.split(",") if name.strip()]
+    if args.clicks is not None:
+        return draw_stages(names, numbers_of(args.clicks), args.out)
     gallery.draw(Path(args.out), gallery.masks_of(names))
     print(f"Written: {args.out}")
+    return 0
+
+
+def numbers_of(text: str) -> list[int]:
+    """The numbers in 1,3,5."""
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--clicks takes numbers such as 1,3,5; got {text}.") from None
+
+
+def draw_stages(names: list[str], after: list[int], out: str) -> int:
+    """Draw the masks of one network after some numbers of clicks; returns the exit code."""
+    from fdrn_adapter.timing import gallery
+    from fdrn_adapter.zoo.named import open_network
+
+    if len(names) != 1:
+        raise ValueError(f"--clicks shows one network, got --models {','.join(names)}.")
+    named = open_network(names[0])
+    gallery.draw_stages(Path(out), gallery.stages(named.model, named.crop, after), after)
+    print(f"Written: {out}")
     return 0

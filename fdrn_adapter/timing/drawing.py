@@ -12,30 +12,31 @@ POSITIVE, NEGATIVE = "lime", "red"  # as in the paper's Fig. 4
 
 
 def draw_overlay(
-    path: Path, image: np.ndarray, masks: dict[str, np.ndarray], clicks: list,
-    results: dict[str, Any],
+    path: Path, image: np.ndarray, masks: dict[str, dict[int, np.ndarray]], clicks: list,
+    trained: set[str],
 ) -> None:
-    """The photograph with mask and clicks, one panel for each network.
+    """The photograph with mask and clicks: one row for each network, large.
 
     Args:
         path: PNG to write.
         image: (H, W, 3) uint8 RGB.
-        masks: name -> (H, W) bool, in the order of the panels.
+        masks: name -> number of clicks -> (H, W) bool.
         clicks: with x, y, positive, in pixels.
-        results: what demo.json holds.
+        trained: names of networks whose masks mean something.
     """
     from matplotlib.figure import Figure  # without pyplot: no display, no global state
 
-    models = {model["name"]: model for model in results["models"]}
     rows, cols = image.shape[:2]
-    width = 4.0
-    figure = Figure(figsize=(width * len(masks), width * rows / cols + 0.9), layout="constrained")
-    for axes, (name, mask) in zip(figure.subplots(1, len(masks), squeeze=False)[0], masks.items(),
-                                  strict=True):
-        draw_panel(axes, image, mask, clicks, dot=28)
-        axes.set_title(f"{name}, {len(clicks)} clicks", fontsize=11)
-        if not models[name]["trained"]:
-            axes.set_xlabel(UNTRAINED, fontsize=8, color="firebrick")
+    width, columns = 5.0, len(next(iter(masks.values())))
+    height = width * rows / cols + 0.4
+    figure = Figure(figsize=(width * columns, height * len(masks)), layout="constrained")
+    for row, (name, after) in zip(figure.subplots(len(masks), columns, squeeze=False),
+                                  masks.items(), strict=True):
+        for axes, (number, mask) in zip(row, after.items(), strict=True):
+            draw_panel(axes, image, mask, clicks[:number], dot=45)
+            axes.set_title(f"{name}, {number} click{'s' if number > 1 else ''}", fontsize=12)
+            if name not in trained:
+                axes.set_xlabel(UNTRAINED, fontsize=8, color="firebrick")
     figure.savefig(path, dpi=100)
 
 
@@ -43,9 +44,11 @@ def draw_panel(axes: Any, image: np.ndarray, mask: np.ndarray, clicks: list, dot
     """The photograph with mask and clicks; `dot` is the area of a click, points squared."""
     axes.imshow(blend(image, mask))
     for positive, colour in ((True, POSITIVE), (False, NEGATIVE)):
-        placed = [(c.x, c.y) for c in clicks if c.positive is positive]
-        axes.scatter(*zip(*placed, strict=True), s=dot, c=colour, edgecolors="white",
-                     linewidths=0.15 * dot**0.5)
+        placed = [c for c in clicks if c.positive is positive]
+        axes.scatter([c.x for c in placed], [c.y for c in placed], s=dot, c=colour,
+                     edgecolors="white", linewidths=0.15 * dot**0.5)
+    if mask.any() and not mask.all():
+        axes.contour(mask, levels=[0.5], colors="white", linewidths=0.12 * dot**0.5)
     axes.set_xticks([])
     axes.set_yticks([])
 

@@ -1,5 +1,6 @@
-"""Masks of trained networks on five photographs, with the clicks drawn."""
+"""Masks of trained networks on photographs of scikit-image, with the clicks drawn."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,28 @@ _CLICKS = {
 }
 
 
-def photographs() -> dict[str, tuple[np.ndarray, list[SessionClick]]]:
+# As a user would: each click after a look at the mask of `distilled-hrnet18s` before it.
+_ANSWERS = {
+    "astronaut": (
+        (210, 100, True), (380, 420, False), (150, 330, True), (270, 330, True), (300, 430, True),
+    ),
+    "chelsea": (
+        (220, 180, True), (130, 270, True), (240, 285, True), (330, 270, True), (40, 255, True),
+    ),
+    "coffee": (
+        (270, 130, True), (300, 350, False), (430, 200, False), (130, 200, False),
+        (340, 290, False),
+    ),
+}
+
+
+def photographs(
+    chosen: dict[str, tuple] = _CLICKS,
+) -> dict[str, tuple[np.ndarray, list[SessionClick]]]:
     """name -> ((H, W, 3) uint8 RGB, clicks).
+
+    Args:
+        chosen: scikit-image's function -> clicks.
 
     Raises:
         ValueError: scikit-image is not installed.
@@ -45,7 +66,7 @@ def photographs() -> dict[str, tuple[np.ndarray, list[SessionClick]]]:
             "'fdrn_adapter[plots]'."
         ) from error
     found = {}
-    for name, clicks in _CLICKS.items():
+    for name, clicks in chosen.items():
         image = getattr(data, name)()
         if isinstance(image, tuple):  # a stereo pair
             image = image[0]
@@ -87,6 +108,50 @@ def draw(path: Path, masks: dict[str, dict[str, np.ndarray]]) -> None:
             place.set_title(f"{name}, {len(clicks)} clicks", fontsize=8)
         row[0].set_ylabel(model, fontsize=9)
     figure.savefig(path, dpi=80)
+
+
+def stages(model: nn.Module, crop: int | None, after: Sequence[int]) -> dict[str, list]:
+    """Masks (H, W) bool of three photographs after so many clicks: photograph -> a mask each.
+
+    Raises:
+        ValueError: numbers that do not rise, or more clicks than there are.
+    """
+    most = min(map(len, _ANSWERS.values()))
+    if list(after) != sorted(set(after)) or not after or after[0] < 1 or after[-1] > most:
+        raise ValueError(
+            f"The numbers of clicks should rise, from 1 up to {most}; got "
+            f"{','.join(map(str, after))}."
+        )
+    session, found = InteractiveSession(model, crop=crop), {}
+    for name, (image, clicks) in photographs(_ANSWERS).items():
+        session.set_image(image)
+        masks = [session.add_click(c.x, c.y, c.positive) for c in clicks[: after[-1]]]
+        found[name] = [masks[n - 1] for n in after]
+    return found
+
+
+def draw_stages(path: Path, masks: dict[str, list], after: Sequence[int]) -> None:
+    """One row a photograph, one column a number of clicks.
+
+    Args:
+        path: PNG or JPEG to write.
+        masks: of `stages`.
+        after: the numbers of clicks.
+    """
+    from matplotlib.figure import Figure
+
+    photos = photographs(_ANSWERS)
+    ratios = [image.shape[0] / image.shape[1] for image, _ in photos.values()]
+    width = 3.0
+    figure = Figure(figsize=(width * len(after), width * sum(ratios) + 0.3), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
+    axes = figure.subplots(len(photos), len(after), height_ratios=ratios, squeeze=False)
+    for row, (name, (image, clicks)) in zip(axes, photos.items(), strict=True):
+        for place, mask, number in zip(row, masks[name], after, strict=True):
+            drawing.draw_panel(place, image, mask, clicks[:number], dot=40)
+    for place, number in zip(axes[0], after, strict=True):
+        place.set_title(f"{number} click{'s' if number > 1 else ''}", fontsize=11)
+    figure.savefig(path, dpi=100)
 
 
 def masks_of(names: list[str]) -> dict[str, dict[str, np.ndarray]]:

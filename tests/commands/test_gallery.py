@@ -1,5 +1,7 @@
 """The gallery: five photographs, clicks inside them, a picture."""
 
+from types import SimpleNamespace
+
 import cv2
 import pytest
 from support.networks import build_host
@@ -32,6 +34,28 @@ def test_gallery_draws_every_network(ritm, monkeypatch, tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture.shape[1] > 2 * picture.shape[0] and picture.std() > 20
+
+
+def test_masks_after_some_clicks_side_by_side(ritm, monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    model = fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s").eval()
+    named = SimpleNamespace(model=model, crop=64)
+    monkeypatch.setattr("fdrn_adapter.zoo.named.open_network", lambda name: named)
+    out = tmp_path / "clicks.png"
+    assert cli.main(["gallery", "--clicks", "1,3", "--out", str(out)]) == 0
+    picture = cv2.imread(str(out))
+    assert picture.shape[0] > 1.1 * picture.shape[1] and picture.std() > 20  # 3 rows of 2
+    masks = gallery.stages(model, 64, [1, 3])
+    assert [len(found) for found in masks.values()] == [2, 2, 2]
+    assert any((first != third).any() for first, third in masks.values())
+
+
+@pytest.mark.parametrize("numbers", ["3,1", "0,1", "1,99", "1,x", ""])
+def test_numbers_of_clicks_rise(ritm, monkeypatch, capsys, numbers):
+    named = SimpleNamespace(model=None, crop=64)
+    monkeypatch.setattr("fdrn_adapter.zoo.named.open_network", lambda name: named)
+    assert cli.main(["gallery", f"--clicks={numbers},", "--models", "a"]) == 2
+    assert "clicks" in capsys.readouterr().err
 
 
 def test_untrained_networks_are_refused(capsys):
