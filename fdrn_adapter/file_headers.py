@@ -75,7 +75,8 @@ def _tiff(data: bytes) -> TiffHeader | None:
     if order is None:
         return None
     start = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
-    first, pages, seen = None, 0, set()
+    first, pages = None, 0
+    seen: set[int] = set()
     while start and start not in seen and len(seen) < _MOST_PAGES:
         seen.add(start)
         tags, start = _directory(data, order, big, start)

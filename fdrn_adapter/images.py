@@ -30,7 +30,9 @@ def read_image(path: str | Path) -> np.ndarray:
     return decode_image(np.fromfile(path, np.uint8), str(path))
 
 
-def decode_image(encoded: bytes | np.ndarray, name: str = "The image") -> np.ndarray:
+def decode_image(
+    encoded: bytes | bytearray | memoryview | np.ndarray, name: str = "The image"
+) -> np.ndarray:
     """A picture's file contents as (H, W, 3) uint8 RGB, see `read_image`.
 
     Args:

@@ -6,7 +6,7 @@ import pickletools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -110,7 +110,7 @@ def _check_archive(path: Path, archive: zipfile.ZipFile) -> None:
                 _check_length(path, file, 1)
 
 
-def _check_length(path: Path, file: BinaryIO, pickles: int) -> None:
+def _check_length(path: Path, file: IO[bytes], pickles: int) -> None:
     """See that pickles do not run for long."""
     left = _MOST_INSTRUCTIONS
     for _ in range(pickles):

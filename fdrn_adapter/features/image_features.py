@@ -52,7 +52,7 @@ class ImageFeatures:
         """Bytes held by the maps (alignments of recent rois not included)."""
         return sum(m.numel() * m.element_size() for m in self.maps.values())
 
-    def to(self, *args, **kwargs) -> "ImageFeatures":
+    def to(self, *args: Any, **kwargs: Any) -> "ImageFeatures":
         """A copy on another device or of another floating-point dtype, as `Tensor.to`."""
         return self._with({name: m.to(*args, **kwargs) for name, m in self.maps.items()})
 
@@ -114,10 +114,11 @@ def _grids(value: Any) -> None:
         return isinstance(n, int | float) and not isinstance(n, bool) and least <= n < 1e4
 
     for grid in value.values() if isinstance(value, dict) else [None]:
-        pair = isinstance(grid, tuple | list) and len(grid) == 2
-        offset = grid[1] if pair else None
-        if not pair or not number(grid[0], 1) or not isinstance(offset, tuple | list) \
-                or len(offset) != 2 or not all(number(n, -1e4) for n in offset):
+        if not isinstance(grid, tuple | list) or len(grid) != 2 or not number(grid[0], 1):
+            raise schemas.Unfit("names with a stride and an offset")
+        offset = grid[1]
+        if not isinstance(offset, tuple | list) or len(offset) != 2 \
+                or not all(number(n, -1e4) for n in offset):
             raise schemas.Unfit("names with a stride and an offset")
 
 

@@ -157,7 +157,8 @@ def _overhang(start: Tensor, step: Tensor, n_out: int, n_in: int) -> tuple[int, 
     reach = step / 2 * (1 - 1 / samples)
     before = -1 - (start - reach).min().item()
     after = (start + step * (n_out - 1) + reach).max().item() - n_in
-    return tuple(max(0, math.ceil(v + 1e-3)) if v > -1e-3 else 0 for v in (before, after))
+    whole = [max(0, math.ceil(v + 1e-3)) if v > -1e-3 else 0 for v in (before, after)]
+    return whole[0], whole[1]
 
 
 # -- as products -------------------------------------------------------------------------------
@@ -244,7 +245,8 @@ def _counted(n: Any, like: Any) -> Any:
     """0 to n - 1, in the kind and precision of `like`."""
     if not isinstance(like, Tensor):
         return np.arange(n, dtype=np.float64)
-    return torch.arange(n.long() if isinstance(n, Tensor) else n, device=like.device).to(like)
+    stop: Any = n.long() if isinstance(n, Tensor) else n  # traced, a number too
+    return torch.arange(stop, device=like.device).to(like)
 
 
 def align_separable(

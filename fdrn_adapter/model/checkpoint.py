@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from fdrn_adapter import schemas, trusted
 from fdrn_adapter.encoders.catalogue import check_stored
 from fdrn_adapter.errors import CheckpointError
-from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.hosts.stock import build_host
 from fdrn_adapter.model.network import FDRNModel
 from fdrn_adapter.weight_files import read_file, write_whole
@@ -38,6 +37,11 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
     Raises:
         ValueError: the model has no `_config` to be rebuilt from.
     """
+    write_checkpoint(Path(path), *contents(model, half))
+
+
+def contents(model: nn.Module, half: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A model's weights, on the CPU, and the config that it is rebuilt from; see `save`."""
     config = getattr(model, "_config", None)
     if not isinstance(config, dict):
         raise ValueError(
@@ -48,7 +52,7 @@ def save(model: nn.Module, path: str | Path, half: bool = False) -> None:
         name: (t.half() if half and t.is_floating_point() else t).detach().cpu()
         for name, t in model.state_dict().items()
     }
-    write_checkpoint(Path(path), weights, config)
+    return weights, config
 
 
 def write_checkpoint(path: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
@@ -84,10 +88,29 @@ def load(
         raise CheckpointError(_other_kind(path, stored))
     # Trainers keep further entries there, which are of no use here.
     stored = schemas.require({name: stored[name] for name in _SCHEMA}, str(path), _SCHEMA)
-    weights = unwrapped(stored["state_dict"])
-    model = _build(stored["config"], host, path, weights, trust)
-    load_weights(model, weights, str(path))
+    model = rebuilt(stored["config"], stored["state_dict"], path, host, trust)
     return model.to(device).eval()
+
+
+def rebuilt(
+    config: dict[str, Any], state_dict: Mapping[str, Tensor], source: str | Path,
+    host: nn.Module | None = None, trust: Sequence[str] = (),
+) -> nn.Module:
+    """The network that a config describes, with its weights, strictly; nothing in it is trusted.
+
+    Args:
+        config: as `save` writes it.
+        state_dict: all of its weights.
+        source: for messages.
+        host, trust: as for `load`.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    weights = unwrapped(state_dict)
+    model = _build(config, host, source, weights, trust)
+    load_weights(model, weights, str(source))
+    return model
 
 
 def unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -213,7 +236,8 @@ def load_weights_beside(
 
 
 def _describe(model: nn.Module) -> str:
-    return f"an FDRN of {model.info.name}" if is_fdrn(model) else f"a {type(model).__name__}"
+    return f"an FDRN of {model.info.name}" if isinstance(model, FDRNModel) else \
+        f"a {type(model).__name__}"
 
 
 def _list(title: str, items: list[str], most: int = 6) -> str:

@@ -119,7 +119,7 @@ class Settings:
             level: (getattr(self, f"b_{level}"), getattr(self, f"b_{level}_tilde"))
             for level in blocks.LEVELS
         }
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for level, pair in blocks.choose(encoder, info, wanted, self.levels).items():
             chosen |= zip((f"b_{level}", f"b_{level}_tilde"), pair, strict=True)
         if self.decouple_clicks and info.missing_click_encoder:
@@ -166,5 +166,7 @@ def takes_settings(init: Callable) -> Callable:
                           annotation=f.type)
         for f in dataclasses.fields(Settings)
     ]
-    init.__signature__ = given.replace(parameters=[*named, *fields, *rest])
+    init.__signature__ = given.replace(  # type: ignore[attr-defined]
+        parameters=[*named, *fields, *rest]
+    )
     return init

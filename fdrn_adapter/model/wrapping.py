@@ -108,7 +108,8 @@ def wrap(
     settings = Settings(
         b_low, b_high, b_low_tilde, b_high_tilde, None if encoder is None else full_name(encoder),
         init, decouple_clicks, use_low, use_high, freeze_encoder, encoder_max_side,
-        context_channels, value_channels, shortcut_kernel, affinity, encoder_sha256, inference,
+        context_channels, value_channels, shortcut_kernel, affinity, encoder_sha256,
+        Inference.of(inference),
     )
     describe_host(host)  # refuse before copying
     model = FDRNModel(copy_network(host) if copy else host, **vars(settings))
@@ -140,12 +141,14 @@ def unwrap(model: FDRNModel) -> nn.Module:
 
 def _start_encoder(model: FDRNModel, weights: str | Path | None) -> str:
     """Load F1's first weights and say which."""
-    encoder = model.image_encoder
-    host_backbone = model.host.get_submodule(model.info.backbone)
+    encoder, host = model.image_encoder, model.host
+    assert encoder is not None and host is not None
+    host_backbone = host.get_submodule(model.info.backbone)
+    source: str | None
     if weights == "pretrained":
         encoder.backbone.load_pretrained(encoder.name)
         source = "timm pretrained"
-    elif weights in pretrained.PACKAGES:
+    elif isinstance(weights, str) and weights in pretrained.PACKAGES:
         found = read_weights(pretrained.packaged_weights(weights))
         encoder.load_from_file(pretrained.timm_names(found), weights)
         source = weights

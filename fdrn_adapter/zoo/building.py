@@ -12,7 +12,8 @@ from torch import nn
 
 from fdrn_adapter import codebase as code_bases
 from fdrn_adapter import hosts
-from fdrn_adapter.model import checkpoint
+from fdrn_adapter.model import FDRNModel, checkpoint
+from fdrn_adapter.model.inference import Inference
 from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.weight_files import read_weights
 from fdrn_adapter.zoo import entries
@@ -61,7 +62,7 @@ def build(
         if seed is not None:
             torch.manual_seed(seed)
         model = stock_network(entry, package)
-        if entry.is_fdrn:
+        if entry.fdrn is not None:
             options = {**entry.fdrn, "init": init or entry.fdrn["init"]}
             model = wrap(model, copy=False, **options)
     return model.eval()
@@ -180,34 +181,34 @@ def load(name: str) -> nn.Module:
             "with random weights; fdrn_adapter.wrap(net) turns a trained network of yours into "
             "an FDRN."
         )
-    path = _recorded(entry, "file", "sha256")
+    path = _recorded(entry, entry.weights, "file", "sha256")
     if "encoder" not in entry.weights:
         model = checkpoint.load(path)
     else:
-        _recorded(entry, "encoder", "encoder_sha256")
+        _recorded(entry, entry.weights, "encoder", "encoder_sha256")
         model = build(name)  # with the packaged F1
         checkpoint.load_weights_beside(model, read_weights(path), "image_encoder.backbone.", path)
-    if getattr(model, "inference", None) is None and getattr(model, "is_fdrn", False):
-        model.inference = entry.inference or {"crop": entry.crop_size[0]}
+    if isinstance(model, FDRNModel) and model.inference is None:
+        model.inference = Inference.of(entry.inference or {"crop": entry.crop_size[0]})
     return model
 
 
-def _recorded(entry: ZooEntry, file: str, checksum: str) -> Path:
+def _recorded(entry: ZooEntry, weights: dict[str, str], file: str, checksum: str) -> Path:
     """One of an entry's files of weights.
 
     Raises:
         WeightsNotAvailableError: it is missing, or not the recorded one.
     """
-    path = entries.folder() / entry.weights[file]
+    path = entries.folder() / weights[file]
     if not path.is_file():
         raise WeightsNotAvailableError(
             f"The weights of {entry.name} should be in {path}, which does not exist: install the "
             "package again, or copy the file there."
         )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != entry.weights[checksum]:
+    if digest != weights[checksum]:
         raise WeightsNotAvailableError(
             f"{path} is not the recorded file of {entry.name}: its sha256 is {digest}, recorded "
-            f"is {entry.weights[checksum]}. Copy or download it again."
+            f"is {weights[checksum]}. Copy or download it again."
         )
     return path

@@ -1,4 +1,4 @@
-"""A network by what a user calls it: a name of the zoo, or the path of a checkpoint."""
+"""A network by what a user calls it: a name of the zoo, or a checkpoint's file or folder."""
 
 import importlib.util
 import logging
@@ -9,7 +9,7 @@ from torch import nn
 
 from fdrn_adapter import codebase, zoo
 from fdrn_adapter.hosts.catalogue import encoder_of
-from fdrn_adapter.model import checkpoint
+from fdrn_adapter.model import checkpoint, pretrained_folder
 
 logger = logging.getLogger(__name__)
 
@@ -38,18 +38,21 @@ def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNe
     """A variant of the zoo, with trained weights if it has them, or a checkpoint.
 
     Args:
-        source: zoo name, or path of a checkpoint of an FDRN or stock network.
+        source: zoo name, or path of a checkpoint of an FDRN or stock network: a file, or a folder
+            of `save_pretrained`.
         root: folder of a checkout to build it from; None for what is installed.
         seed: of random weights.
 
     Raises:
         ValueError: there is no such thing, or it cannot be built; the message says what there is.
     """
-    if source not in zoo.names() and Path(source).is_file():
+    a_folder = Path(source).is_dir() and pretrained_folder.is_pretrained(source)
+    if source not in zoo.names() and (a_folder or Path(source).is_file()):
         # Classes of ritm_annotation need their patches; those of isegm a checkout on the path.
         for place in filter(None, [root, _installed()]):
             codebase.activate(place)
-        return NamedNetwork(checkpoint.load(source), True, None)
+        read = pretrained_folder.from_pretrained if a_folder else checkpoint.load
+        return NamedNetwork(read(source), True, None)
     entry = zoo.info(source)
     if entry.weights is None:
         model = zoo.build(source, root, seed=seed)
