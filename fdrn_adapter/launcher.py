@@ -11,6 +11,7 @@ import multiprocessing.spawn
 import os
 import runpy
 import sys
+from importlib import resources
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,7 @@ saves (EXPS_PATH of its config.yml; --set EXPS_PATH=... moves it).
 The script runs from DIR. An argument that names something that exists here (a file, or a folder
 written with a slash) is made absolute first, so your relative paths keep their meaning; everything
 else, names of new output folders in particular, is relative to DIR as in the stock documentation.
+experiments/FILE.py that is in neither place is the package's own.
 """
 
 
@@ -88,6 +90,15 @@ def absolute_argument(argument: str, here: Path) -> str:
     return argument
 
 
+def packaged_experiment(argument: str, here: Path, root: Path) -> str:
+    """The experiment file of the package, for experiments/... that neither folder has."""
+    outer, _, name = argument.partition("/")
+    if outer != "experiments" or (here / argument).exists() or (root / argument).exists():
+        return argument
+    packaged = Path(str(resources.files("fdrn_adapter.experiments"))) / name
+    return str(packaged) if packaged.is_file() else argument
+
+
 def absolute_paths(config: dict, here: Path) -> dict:
     """The same mapping with the texts that name an existing path in `here` made absolute."""
 
@@ -143,9 +154,13 @@ def choose_device(asked_for_cpu: bool) -> bool:
     return True
 
 
-def script_arguments(script: Path, arguments: list[str], cpu: bool, here: Path) -> list[str]:
+def script_arguments(
+    script: Path, arguments: list[str], cpu: bool, here: Path, root: Path
+) -> list[str]:
     """Arguments for the script: paths made absolute, --cpu passed on where it is understood."""
-    converted = [absolute_argument(argument, here) for argument in arguments]
+    converted = [
+        packaged_experiment(absolute_argument(argument, here), here, root) for argument in arguments
+    ]
     takes_cpu = "'--cpu'" in (text := script.read_text()) or '"--cpu"' in text
     if cpu and takes_cpu and "--cpu" not in converted:
         converted.append("--cpu")
@@ -231,7 +246,7 @@ def main(args: argparse.Namespace) -> int:
     run.export()
     os.environ["FDRN_RUN_SCRIPT"] = str(script)
     serve_child_processes()
-    arguments = script_arguments(script, args.arguments, run.cpu, here)
+    arguments = script_arguments(script, args.arguments, run.cpu, here, root)
     try:
         return run_script(script, arguments, root)
     except KeyboardInterrupt:

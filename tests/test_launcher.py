@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from support.codebase_fixtures import environment, forked, hash_tree, python, write_files
@@ -87,6 +88,19 @@ def test_script_runs_as_main_from_the_checkout_with_patches(root, here):
     assert result["rest"] == ["GrabCut"], "a bare word is a name, not a folder"
     assert result["cpu"] is True, "--cpu is passed on to scripts that take it"
     assert hash_tree(root) == before, "the checkout was written to"
+
+
+def test_experiments_of_the_package_are_found_by_name(root, here):
+    name = "experiments/small/lite_ritm.py"
+    path = Path(seen(run(root, here, "--cpu", "scripts/show.py", name))["rest"][0])
+    assert path.is_absolute() and path.is_file() and path.parts[-3:] == Path(name).parts
+    assert "lite" in path.read_text()
+    (here / "experiments" / "small").mkdir(parents=True)
+    (here / name).write_text("mine")
+    mine = seen(run(root, here, "--cpu", "scripts/show.py", name))["rest"][0]
+    assert mine == str(here / name), "a file of the user's comes first"
+    none = "experiments/small/none.py"
+    assert seen(run(root, here, "--cpu", "scripts/show.py", none))["rest"] == [none]
 
 
 def test_overrides_reach_the_stock_loader(root, here):

@@ -1,0 +1,1 @@
+"""Experiment files for the stock trainers; `fdrn run` finds them by name."""
