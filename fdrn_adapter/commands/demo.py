@@ -17,8 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `fdrn demo`."""
     parser.description = (
         "Run one click sequence on one photograph through stock RITM networks and their FDRN "
-        "variants, in turns. Prints times (eq. 6) and ratios beside the paper's; writes "
-        "overlay.png (masks and clicks), t_ave.png (eq. 7, the paper's Fig. 5) and demo.json."
+        "variants, in turns: masks of the trained ones first, then times (eq. 6) and ratios beside "
+        "the paper's. Writes overlay.png (masks and clicks), t_ave.png (eq. 7, the paper's Fig. 5) "
+        "and demo.json. Nothing is downloaded."
     )
     parser.epilog = "Example: fdrn demo --image photo.jpg --out fdrn_demo --threads 2"
     parser.add_argument("--image", metavar="FILE",
@@ -31,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"default: {','.join(MODELS)}, and where timm is installed {TRAINED}, "
                              f"which has trained weights; allowed: {', '.join(names())}")
     options.add_engine(parser)
-    parser.add_argument("--stock-engine", metavar="ENGINE",
-                        help="of the stock networks (default: that of --engine)")
+    parser.add_argument("--stock-engine", metavar="ENGINE", default="eager",
+                        help="of the stock networks, allowed as for --engine (default: "
+                             "%(default)s, which is how their own code runs)")
     options.add_threads(parser)
     parser.add_argument("--repeats", metavar="N", type=int, default=REPEATS,
                         help="timed rounds, of which the median counts (default: %(default)s)")
@@ -55,34 +57,54 @@ def main(args: argparse.Namespace) -> int:
     image, source = demo.photograph(args.image)
     if args.repeats < 1:
         raise ValueError(f"--repeats should be at least 1, got {args.repeats}.")
-    with speed.threads(args.threads), _bar() as bar:
-        subjects = [
-            demo.subject_of(n, args.codebase, args.seed, args.engine, args.stock_engine)
-            for n in models
-        ]
-        timed = demo.candidates(subjects, image)
-        bar.reset(len(timed) * (args.repeats + speed.WARMUP))
-        measured = speed.measure(timed, args.repeats, progress=lambda name: bar.update())
-        results = demo.results_of(subjects, image, source, args.seed, measured)
-        bar.set_description("masks")
-        bar.reset(len(demo.shown(subjects)) * len(results["clicks"]))
-        masks = None if args.no_plots else demo.masks_of(subjects, image, bar.update)
     written = [out / "demo.json"]
-    written[0].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    if masks is not None:
-        written += [out / "overlay.png", out / "t_ave.png"]
-        drawing.draw_overlay(written[1], image, masks, demo.click_sequence(image), results)
-        drawing.draw_average(written[2], results)
+    with speed.threads(args.threads):
+        subjects = [_opened(name, args) for name in models]
+        if not args.no_plots:
+            written.insert(0, out / "overlay.png")
+            _say(f"masks of {', '.join(s.name for s in demo.shown(subjects))} ...")
+            drawing.draw_overlay(written[0], image, demo.masks_of(subjects, image),
+                                 demo.click_sequence(image), demo.trained(subjects))
+            _say(f"  {written[0]}")
+        results = _timed(subjects, image, source, args)
+    written[-1].write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    if not args.no_plots:
+        written.append(out / "t_ave.png")
+        drawing.draw_average(written[-1], results)
     print(demo_report.text(results))
     print("\nWritten: " + ", ".join(map(str, written)))
     return 0
 
 
-def _bar():
-    """Progress, on a terminal."""
+def _opened(name: str, args: argparse.Namespace):
+    """A network, announced with its weights and what will run it."""
+    from fdrn_adapter.timing import demo
+
+    subject = demo.subject_of(name, args.codebase, args.seed, args.engine, args.stock_engine)
+    weights = "trained" if demo.trained([subject]) else "random weights, for times alone"
+    engine = "torch eager" if subject.engine == "eager" else f"{subject.engine} will compile it"
+    _say(f"{name}: {weights}; {engine}")
+    return subject
+
+
+def _timed(subjects: list, image, source: str, args: argparse.Namespace) -> dict:
+    """What demo.json holds; progress as lines, and as a bar on a terminal."""
     from tqdm import tqdm
 
-    return tqdm(desc="measuring", leave=False, disable=not sys.stderr.isatty())
+    from fdrn_adapter.timing import demo, speed
+
+    _say("compiling, where an engine does ...")
+    timed = demo.candidates(subjects, image)
+    rounds = args.repeats + speed.WARMUP
+    _say(f"timing: {len(subjects)} networks in turns, {rounds} rounds ...")
+    with tqdm(desc="timing", total=len(timed) * rounds, leave=False,
+              disable=not sys.stderr.isatty()) as bar:
+        measured = speed.measure(timed, args.repeats, progress=lambda name: bar.update())
+    return demo.results_of(subjects, image, source, args.seed, measured)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def default_models() -> str:

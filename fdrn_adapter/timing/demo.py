@@ -15,6 +15,7 @@ from fdrn_adapter.timing import demo_report, speed
 from fdrn_adapter.timing.subjects import Subject, candidates_of
 from fdrn_adapter.zoo.named import open_network
 
+MASKS_AFTER = (1, 5)  # clicks, and all of them
 MIN_SIDE = 32  # pixels; fewer are not a photograph, and the rois below would not differ
 
 # The woman of scikit-image's `astronaut`, without the helmet: x, y in pixels of 512x512, positive.
@@ -43,7 +44,8 @@ def subject_of(
     Args:
         name: of the zoo.
         codebase, seed: see `open_network`.
-        engine: of FDRNs, and of stock networks where `stock_engine` is None.
+        engine: of FDRNs.
+        stock_engine: of stock networks, None for that of FDRNs.
     """
     model = open_network(name, codebase, seed).model
     entry = zoo.info(name)
@@ -130,29 +132,31 @@ def engine_names(subjects: list[Subject]) -> str:
     return own or stock if own == stock or not (own and stock) else f"{own}, stock in {stock}"
 
 
+def trained(subjects: list[Subject]) -> set[str]:
+    """Names of the networks whose masks mean something."""
+    return {s.name for s in subjects if zoo.info(s.name).weights is not None}
+
+
 def shown(subjects: list[Subject]) -> list[Subject]:
     """The trained networks, or all where none is trained."""
-    return [s for s in subjects if zoo.info(s.name).weights is not None] or subjects
+    names = trained(subjects)
+    return [s for s in subjects if s.name in names] or subjects
 
 
-def masks_of(
-    subjects: list[Subject], image: np.ndarray, more: Callable[[int], object] = lambda clicks: None
-) -> dict[str, np.ndarray]:
-    """Masks (H, W) bool after all clicks; FDRNs with their fixed crop.
+def masks_of(subjects: list[Subject], image: np.ndarray) -> dict[str, dict[int, np.ndarray]]:
+    """Masks (H, W) bool after some numbers of clicks; FDRNs with their fixed crop.
 
     Of the trained networks, where there are any: the mask of a random one is meaningless.
 
     Args:
         subjects, image: as for `candidates`.
-        more: called with the number of clicks that are done.
     """
-    masks = {}
+    clicks, masks = click_sequence(image), {}
+    last = len(clicks)
     for subject in shown(subjects):
         crop = subject.crop_size[0] if subject.is_fdrn else None
         session = InteractiveSession(subject.model, subject.engine, crop)
         session.set_image(image)
-        for click in click_sequence(image):
-            session.add_click(click.x, click.y, click.positive)
-            more(1)
-        masks[subject.name] = session.mask
+        after = [session.add_click(c.x, c.y, c.positive) for c in clicks]
+        masks[subject.name] = {n: after[n - 1] for n in (*MASKS_AFTER, last) if n <= last}
     return masks

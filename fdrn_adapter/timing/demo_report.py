@@ -9,6 +9,7 @@ from fdrn_adapter.zoo.entries import ZooEntry
 TOTALS_AT = (1, 5, 10, 20)  # clicks
 # Whose times: of this run on the photograph, of this run with the paper's image size, the paper's.
 KINDS = ("here", "here_481x321", "paper")
+FASTER, SLOWER = "H2-hrnet18s", "RITM-hrnet32"  # of the headline
 UNTRAINED = "random weights: mask is meaningless, time is real"
 
 
@@ -97,7 +98,28 @@ def text(results: dict[str, Any]) -> str:
         lines.append(f"Fewer than {speed.REPEATS} rounds: a first impression, no result.")
     if not all(m["trained"] for m in models):
         lines.append(f"* {UNTRAINED}")
+    if headline := in_one_sentence(results):
+        lines += ["", headline]
     return "\n".join(lines)
+
+
+def in_one_sentence(results: dict[str, Any]) -> str | None:
+    """The one ratio: 20 clicks on the paper's image, its fastest FDRN beside its slowest baseline.
+
+    None where one of the two was not measured.
+    """
+    models = {m["name"]: m for m in results["models"]}
+    if not {FASTER, SLOWER} <= models.keys():
+        return None
+    last = str(TOTALS_AT[-1])
+    here, paper = (models[FASTER][kind]["times_faster_than"][SLOWER][last]
+                   for kind in ("here_481x321", "paper"))
+    total_ms = models[FASTER]["here_481x321"]["total_ms"][last]
+    return (
+        f"In one sentence: {last} clicks on an image of 481x321 pixels, encoding included, take "
+        f"{FASTER} {total_ms / 1000:.2f} s, {here:.1f} times less than stock {SLOWER} "
+        f"({results['engine']}); the paper says {paper:.1f} times."
+    )
 
 
 _DEFINITIONS = (
