@@ -1,11 +1,15 @@
 """What an installation brings."""
 
+import ast
 import configparser
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import fdrn_adapter
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,5 +54,32 @@ def test_setup_cfg_names_every_package_and_extra():
     on_disk = {"fdrn_adapter"} | {
         "fdrn_adapter." + str(p.parent.relative_to(ROOT / "fdrn_adapter")).replace("/", ".")
         for p in (ROOT / "fdrn_adapter").rglob("*/__init__.py")
-    } | {"fdrn_adapter.patches", "fdrn_adapter.model_zoo", "fdrn_adapter.examples"}
+    } | {"fdrn_adapter.patches", "fdrn_adapter.model_zoo", "fdrn_adapter.examples",
+         "fdrn_adapter.experiments"}
     assert listed == on_disk
+
+
+def test_type_checkers_see_the_public_names():
+    """The imports under TYPE_CHECKING are the names that the faces hand on."""
+    for package in (fdrn_adapter, fdrn_adapter.zoo):
+        tree = ast.parse(Path(package.__file__).read_text())
+        (guarded,) = (n for n in tree.body if isinstance(n, ast.If))
+        seen = {}
+        for node in guarded.body:
+            for name in node.names:
+                assert name.name == name.asname, "exported, for a checker"
+                seen[name.name] = getattr(importlib.import_module(node.module), name.name)
+        assert sorted(seen) == package.__all__
+        assert all(getattr(package, name) is value for name, value in seen.items())
+    assert (ROOT / "fdrn_adapter" / "py.typed").is_file()
+
+
+def test_the_first_words_of_every_command_cost_little():
+    """`fdrn COMMAND --help` imports nothing that takes long to import."""
+    out = run(
+        "import sys\nfrom fdrn_adapter import cli\n"
+        "for name in cli.COMMANDS: cli.make_parser(name)\n"
+        "heavy = ('torch', 'numpy', 'cv2', 'tqdm', 'matplotlib', 'skimage', 'timm', 'scipy')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    assert out.strip() == "[]"
