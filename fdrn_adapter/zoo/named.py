@@ -4,6 +4,7 @@ import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -70,7 +71,7 @@ def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwo
         RuntimeError: the image encoder is in a file that is not at hand.
     """
     named = open_network(source, root, seed)
-    encoder = encoder_of(named.model)
+    encoder: Any = encoder_of(named.model)  # an ImageEncoder, which hosts know nothing of
     if encoder is not None:
         encoder.backbone.require_file()
     if not named.trained:

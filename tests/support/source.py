@@ -62,12 +62,19 @@ class Source:
         return found
 
     def imports(self) -> Iterator[Import]:
-        """Imports of this package's own modules."""
+        """Imports of this package's own modules, as far as they are ever run."""
+        never = {
+            id(node) for block in self.nodes
+            if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+            for part in block.body for node in ast.walk(part)
+        }
         inside = {
             id(node) for function in self.nodes if isinstance(function, ast.FunctionDef)
             for node in ast.walk(function)
         }
         for node in self.nodes:
+            if id(node) in never:
+                continue
             if isinstance(node, ast.Import):
                 for alias in node.names:
                     if alias.name.partition(".")[0] == "fdrn_adapter":
