@@ -1,13 +1,12 @@
 """F1, the image encoder: runs once per image (Sec. 3.2)."""
 
-import hashlib
-
 import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.encoders import sam_space
 from fdrn_adapter.encoders.aligned_views import AlignedViews
 from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone
+from fdrn_adapter.encoders.fingerprint import Fingerprint, numbers_of
 from fdrn_adapter.encoders.pretrained import fitted
 from fdrn_adapter.encoders.sizes import resized_to, shrink_to
 from fdrn_adapter.features import recycling
@@ -16,7 +15,6 @@ from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.grafts.injection import HIGH, LOW
 from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE
-from fdrn_adapter.weights import Weights
 
 VIEW_CHANNELS = 128  # C^k of eq. 2
 LOW_CHANNELS = 32  # f_low of encoders that are not HRNets
@@ -74,8 +72,8 @@ class ImageEncoder(nn.Module):
             )
         if frozen:
             backbone.requires_grad_(False)
-        # (weights hashed, their state then, hash)
-        self._fingerprint: tuple[Weights, tuple | None, str] | None = None
+        self._fingerprint: Fingerprint | None = None
+        self._built_with = numbers_of(self)
 
     @property
     def low_channels(self) -> int:
@@ -231,22 +229,19 @@ class ImageEncoder(nn.Module):
         return f"{self.name}({paths}; {', '.join(map(str, channels))})"
 
     def fingerprint(self) -> str:
-        """Hash of the encoder's weights, computed anew only after they changed.
+        """Hash of the encoder's weights, see `Fingerprint`."""
+        return self.watched.state()
 
-        Asked for at every click, so the check itself has to be cheap.
-        """
+    def look_at_weights(self) -> None:
+        """Let `fingerprint` see what was changed past torch's counters, see `Weights.look`."""
+        self.watched.look()
+
+    @property
+    def watched(self) -> Fingerprint:
+        """What the fingerprint is taken by."""
         if self._fingerprint is None:
-            self._fingerprint = (Weights(self.modules()), None, "")
-        weights, before, value = self._fingerprint
-        now = weights.state()
-        if before != now:
-            digest = hashlib.sha1()
-            for t in self.state_dict().values():
-                if t.is_floating_point():
-                    digest.update(t.detach().float().cpu().contiguous().numpy().tobytes())
-            value = digest.hexdigest()[:16]
-            self._fingerprint = (weights, now, value)
-        return value
+            self._fingerprint = Fingerprint(self, self._built_with)
+        return self._fingerprint
 
     def _apply(self, fn, recurse=True):
         # `.to()` and its kin put new tensors in place of old ones.

@@ -21,6 +21,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fdrn_adapter.encoders.fingerprint import Fingerprint
 from fdrn_adapter.engines.choice import EAGER, ENGINES, resolve
 from fdrn_adapter.engines.engine import EXACT
 from fdrn_adapter.engines.runner import Runner
@@ -95,6 +96,7 @@ class AcceleratedModel:
         if self.model.image_encoder is None:
             return self.model.encode_image(image)
         self.model.check_image(image)
+        self.look_at_weights()
         return self._encode(image, max_side)
 
     def _encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
@@ -116,6 +118,14 @@ class AcceleratedModel:
         """As `FDRNModel.check_features`, for this engine."""
         anywhere = anywhere or ENGINES[self.engine].moves_features
         self.model.check_features(features, anywhere=anywhere)
+
+    def look_at_weights(self) -> None:
+        """Compile anew, when next called, what was compiled for weights that are no more.
+
+        Also for those that were changed past torch's counters, as through `.data` or numpy, which
+        calls alone do not see. For every image; `encode_image` does so.
+        """
+        look_again(self.model)
 
     @_beside
     def refine(self, image, points, features, logits, boxes) -> dict[str, Tensor]:
@@ -174,20 +184,29 @@ def runner_of(
             logger.info("The weights changed: compiled engines are dropped")
             kept.clear()
         if not kept:
-            kept["watched"] = _watch(model)
-            kept["states"] = {part: weights.state() for part, weights in kept["watched"].items()}
+            watched = _watch(model)
+            states = {part: weights.state() for part, weights in watched.items()}
+            kept.update(watched=watched, states=states)
         if (engine, precision) not in kept:
             row = ENGINES[engine]
             kept[engine, precision] = row.own_runner(model, precision) or Runner(model, row)
         return kept[engine, precision]
 
 
-def _watch(model: nn.Module) -> dict[str, Weights]:
+def look_again(model: nn.Module) -> None:
+    """See weights that were changed past torch's counters, in what is compiled for a model."""
+    with _lock:
+        if is_fdrn(model):
+            model.look_at_weights()
+        for weights in _runners.get(model, {}).get("watched", {}).values():
+            weights.look()
+
+
+def _watch(model: nn.Module) -> dict[str, Weights | Fingerprint]:
     """The weights of F2 or a stock network ("click") and of F1 ("encode")."""
     encoder = encoder_of(model)
-    of_encoder = [] if encoder is None else list(encoder.modules())
-    own = set(of_encoder)
-    return {
-        "click": Weights(m for m in model.modules() if m not in own),
-        "encode": Weights(of_encoder),
-    }
+    own = set() if encoder is None else set(encoder.modules())
+    watched = {"click": Weights(m for m in model.modules() if m not in own)}
+    watched["encode"] = Weights([]) if encoder is None else encoder.watched
+    watched["click"].look()
+    return watched

@@ -92,7 +92,9 @@ def encode_cached(
         cache: where to look and to store.
     """
     encoder = model.image_encoder
-    identity = (encoder.architecture, encoder.fingerprint()) if encoder is not None else ()
+    identity = () if encoder is None else (
+        encoder.architecture, encoder.fingerprint(), encoder.max_side
+    )
     # Features from two engines differ in the last bits, and results should not depend on who came
     # first.
     engine = (getattr(model, "engine", "eager"), getattr(model, "precision", "exact"))

@@ -210,10 +210,19 @@ class FDRNModel(Recycles, nn.Module):
             ValueError: another shape, dtype or range.
         """
         self.check_image(image)
+        self.look_at_weights()
         if self.image_encoder is None:
             size = tuple(image.shape[-2:])
             return ImageFeatures({}, {}, size, size, "none", batch=len(image))
         return self.image_encoder(image, max_side)
+
+    def look_at_weights(self) -> None:
+        """Let F1's fingerprint see weights that were changed past torch's counters.
+
+        As through `.data` or numpy. `encode_image` and whoever keeps features over images do so.
+        """
+        if self.image_encoder is not None:
+            self.image_encoder.look_at_weights()
 
     # -- training ------------------------------------------------------------------------------
 

@@ -58,16 +58,25 @@ class RecycledImage:
             image: (H, W, 3), the same for the eye.
             given: features of this image, encoded before.
         """
-        before = (self._image, self._content, self._given)
+        before = self.everything()
         content = content_key(np.asarray(image))
         if content != self._content or given is not None:
             self._content, self._given = content, given
         self._image = tensor
         try:
+            self.net.look_at_weights()
             self.features()
         except BaseException:
-            self._image, self._content, self._given = before
+            self.put_back(before)
             raise
+
+    def everything(self) -> tuple:
+        """The image and its features, to be handed to `put_back`."""
+        return self._image, self._content, self._given
+
+    def put_back(self, everything: tuple) -> None:
+        """Make all as it was."""
+        self._image, self._content, self._given = everything
 
     def features(self) -> ImageFeatures:
         """Of the current image; with mirrors a batch of two, the image and its mirror.

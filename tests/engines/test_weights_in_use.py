@@ -1,0 +1,176 @@
+"""Weights that were changed past torch's counters are seen at the next image at the latest."""
+
+import numpy as np
+import pytest
+import torch
+from support.stock import picture, taught_host
+from torch import nn
+
+import fdrn_adapter
+from fdrn_adapter import engines
+from fdrn_adapter.weights import Weights, content_of
+
+CROP = 64
+
+
+def fdrn():
+    torch.manual_seed(0)
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", encoder="hrnet18s").eval()
+
+
+def probs(session):
+    session.set_image(picture())
+    session.add_click(96, 72)
+    session.add_click(30, 20, False)
+    return session.prob
+
+
+def as_moving_average(net):
+    for parameter in net.parameters():
+        parameter.data.mul_(0.97)
+
+
+def by_numpy(net):
+    for parameter in net.parameters():
+        values = parameter.detach().numpy()
+        values *= 0.97
+
+
+def channels_turned(net):
+    for parameter in net.parameters():
+        if parameter.ndim == 4 and parameter.shape[1] > 1:
+            parameter.data.copy_(parameter.data.flip(1))
+
+
+def other_eps(net):
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.5
+
+
+def replaced_data(net):
+    for parameter in net.parameters():
+        parameter.data = parameter.data * 1.03
+
+
+CHANGES = [as_moving_average, by_numpy, channels_turned, other_eps, replaced_data]
+
+
+@pytest.mark.parametrize("engine", ["eager", "torch"])
+@pytest.mark.parametrize("part", ["encoder", "host"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_changed_weights_are_seen_at_the_next_image(change, part, engine, ritm):
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, engine, crop=CROP)
+    before = probs(session)
+    features = session.get_features()
+    with torch.no_grad():
+        change(model.image_encoder if part == "encoder" else model.host)
+    seen = probs(session)
+    want = probs(fdrn_adapter.InteractiveSession(fresh_copy(model), "eager", crop=CROP))
+    assert np.abs(want - before).max() > 1e-3  # the change matters
+    assert np.abs(seen - want).max() < 1e-3
+    if part == "encoder":
+        with pytest.raises(fdrn_adapter.FeatureMismatchError, match="other weights"):
+            session.set_features(features)
+
+
+def fresh_copy(model):
+    """As nobody has seen it before."""
+    import copy
+
+    return copy.deepcopy(model)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_stock_networks_in_an_engine_as_well(change, ritm):
+    host = taught_host("tiny")
+    session = fdrn_adapter.InteractiveSession(host, "torch", crop=CROP)
+    before = probs(session)
+    with torch.no_grad():
+        change(host)
+    want = probs(fdrn_adapter.InteractiveSession(fresh_copy(host), "eager", crop=CROP))
+    assert np.abs(want - before).max() > 1e-3
+    assert np.abs(probs(session) - want).max() < 1e-3
+
+
+def test_another_normalisation_is_seen(ritm):
+    for name, value in (("mean", 0.3), ("std", 0.1)):
+        model = fdrn()
+        session = fdrn_adapter.InteractiveSession(model, "torch", crop=CROP)
+        before = probs(session)
+        getattr(model.host.normalization, name).add_(value)
+        getattr(model.image_encoder, name).add_(value)
+        want = probs(fdrn_adapter.InteractiveSession(fresh_copy(model), "eager", crop=CROP))
+        assert np.abs(want - before).max() > 1e-3
+        assert np.abs(probs(session) - want).max() < 1e-3
+
+
+def test_unchanged_weights_compile_and_encode_once(ritm, monkeypatch):
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, "torch", crop=CROP)
+    probs(session)
+    runner = engines.accelerated.runner_of(model, "torch")
+    encoded = []
+    monkeypatch.setattr(type(model.image_encoder), "features_from",
+                        lambda self, *args, **kwargs: encoded.append(1))
+    for _ in range(3):
+        probs(session)
+    assert engines.accelerated.runner_of(model, "torch") is runner and not encoded
+
+
+def test_the_cap_of_the_encoder_is_part_of_what_features_are_of(ritm):
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, "eager", crop=CROP)
+    session.set_image(picture())
+    model.image_encoder.max_side = 96
+    session.set_image(picture())
+    assert session.get_features().input_size == (64, 96)
+
+
+def test_a_model_in_training_mode_is_refused_with_the_next_image(ritm):
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, crop=CROP)
+    before = probs(session)
+    model.train()
+    with pytest.raises(ValueError, match="training mode"):
+        session.set_image(255 - picture())
+    assert np.array_equal(session.prob, before)
+
+
+def test_contents_are_told_apart():
+    torch.manual_seed(0)
+    for size in (0, 1, 7, 9_000, 60_001):
+        for dtype in (torch.float32, torch.float16, torch.float64, torch.bfloat16, torch.int64):
+            values = (torch.randn(size) * 100).to(dtype)
+            same = content_of(values)
+            assert content_of(values.clone()) == same
+            if size > 1:
+                for place in (0, size // 2, size - 1):
+                    other = values.clone()
+                    other[place] = other[place] + 1
+                    assert content_of(other) != same
+                assert content_of(values.flip(0)) != same
+    assert content_of(torch.randn(4, 5).T) is not None
+
+
+def test_watching_keeps_no_module_alive():
+    import weakref
+
+    net = nn.Linear(2, 2)
+    watched = Weights(net.modules())
+    watched.look()
+    gone = weakref.ref(net)
+    del net
+    assert gone() is None and watched.state() is not None
+
+
+def test_a_network_that_gives_nan_says_so(ritm):
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, crop=CROP)
+    before = probs(session)
+    with torch.no_grad():
+        model.host.feature_extractor.cls_head.bias.fill_(float("nan"))
+    with pytest.raises(RuntimeError, match="gives NaN for this click"):
+        session.add_click(50, 50)
+    assert np.array_equal(session.prob, before)
