@@ -77,7 +77,8 @@ class DecoupledClickMaps(nn.Module):
         """
         draw = functools.partial(self.host_maps, x) if draw is None else draw
         current, history = map(draw, split_current_click(points))
-        return torch.cat([self.union(current, history), current, history], dim=1)
+        maps = torch.cat([self.union(current, history), current, history], dim=1)
+        return maps.to(x.dtype) if x.is_floating_point() else maps
 
     def union(self, current: Tensor, history: Tensor) -> Tensor:
         """The maps of all clicks."""

@@ -1,7 +1,7 @@
 """What a model refuses to take: images, points and features of another kind."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.errors import FeatureMismatchError
@@ -101,4 +101,20 @@ def check_features(
     if device is not None and where != device:
         raise FeatureMismatchError(
             f"The features are on {where}, the model on {device}: features.to('{device}')."
+        )
+
+
+def check_usable(model: nn.Module) -> None:
+    """Refuse networks that sessions do not take, also stock ones.
+
+    Raises:
+        ValueError: one in training mode, or in half precision.
+    """
+    if model.training:
+        raise ValueError("The model is in training mode; call model.eval() first.")
+    dtype = next(model.parameters()).dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"The model is in {dtype}, and places on images need more digits: model.float(). On a "
+            "GPU engine='cuda' with FDRN_PRECISION=fast computes in half precision where it can."
         )

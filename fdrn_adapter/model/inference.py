@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+LEAST_CROP = 32  # pixels; the hosts' deepest maps are of stride 32
+
 
 @dataclass(frozen=True)
 class Inference:
@@ -30,8 +32,9 @@ class Inference:
     honour_clicks: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.crop, bool) or not isinstance(self.crop, int) or self.crop < 32:
-            raise ValueError(f"crop is a side in pixels, an int of at least 32; got {self.crop!r}.")
+        if self.crop is None:
+            raise ValueError("crop is a side in pixels, and has to be given.")
+        check_crop(self.crop)
         for name, low, high in (("threshold", 0.0, 1.0), ("expansion", 1.0, 10.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not (
@@ -58,3 +61,17 @@ class Inference:
                 f"{given!r}."
             )
         return cls(**given)
+
+
+def check_crop(crop: int | None) -> None:
+    """Refuse what is no side of a crop.
+
+    Raises:
+        ValueError: neither None nor an int of at least LEAST_CROP.
+    """
+    if crop is not None and (
+        isinstance(crop, bool) or not isinstance(crop, int) or crop < LEAST_CROP
+    ):
+        raise ValueError(
+            f"crop is a side in pixels, an int of at least {LEAST_CROP}; got {crop!r}."
+        )

@@ -4,7 +4,7 @@
 import warnings
 from typing import Any
 
-from fdrn_adapter.model.inference import Inference
+from fdrn_adapter.model.inference import Inference, check_crop
 
 _OTHERWISE = {"threshold": 0.5, "expansion": 1.4, "first_twice": False, "honour_clicks": False}
 
@@ -18,6 +18,9 @@ def defaults(trained: Inference | None, otherwise: int | None, **given: Any) -> 
         trained: how the network was trained to be used, None where nobody has said.
         otherwise: the crop of a network that does not say.
         **given: fields of `Inference`; None for what is to be completed.
+
+    Raises:
+        ValueError: a crop or a threshold that cannot be one.
     """
     found = {"crop": otherwise, **_OTHERWISE}
     if trained is not None:
@@ -29,4 +32,10 @@ def defaults(trained: Inference | None, otherwise: int | None, **given: Any) -> 
                 f"{crop}: masks can be much worse. Leave out crop, or pass crop={trained.crop}.",
                 stacklevel=3,
             )
-    return found | {name: value for name, value in given.items() if value is not None}
+    found |= {name: value for name, value in given.items() if value is not None}
+    check_crop(found["crop"])
+    threshold = found["threshold"]
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) \
+            or not 0 < threshold < 1:
+        raise ValueError(f"threshold should be between 0 and 1, got {threshold!r}.")
+    return found

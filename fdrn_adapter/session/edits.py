@@ -1,6 +1,7 @@
 """Changes of clicks beyond adding one: several at once, moved, removed, and tried out."""
 
 import math
+import numbers
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -20,14 +21,12 @@ class Edits:
             ValueError: one is outside the image; none is made.
         """
         self._require_image()
-        before = list(self._history), self._now
-        try:
-            for x, y, positive in clicks:
-                self.add_click(x, y, positive)
-        except BaseException:
-            self._history, self._now = before
-            self._restore()
-            raise
+        for click in clicks:
+            try:
+                x, y, positive = click
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"A click is (x, y, positive), got {click!r}.") from error
+            self.add_click(x, y, positive)
         return self.mask
 
     def remove_click(self, index: int) -> np.ndarray:
@@ -81,12 +80,11 @@ class Edits:
             ValueError: outside the image.
         """
         self._require_image()
-        before = list(self._history), self._now
+        before = self._everything()
         try:
             return self.add_click(x, y, positive)
         finally:
-            self._history, self._now = before
-            self._restore()
+            self._put_back(before)
 
     def _click_number(self, index: int) -> int:
         self._require_image()
@@ -96,15 +94,9 @@ class Edits:
         return index % count
 
     def _replay(self, kept: int, clicks: Sequence) -> np.ndarray:
-        before = list(self._history), self._now
-        try:
-            self.keep_clicks(kept)
-            del self._history[kept + 1 :]
-            return self.add_clicks([_as_tuple(click) for click in clicks])
-        except BaseException:
-            self._history, self._now = before
-            self._restore()
-            raise
+        self.keep_clicks(kept)
+        del self._history[kept + 1 :]
+        return self.add_clicks([_as_tuple(click) for click in clicks])
 
 
 def _as_tuple(click) -> tuple:
@@ -122,6 +114,10 @@ def nearest_pixel(x: float, y: float, size: tuple[int, int]) -> tuple[int, int]:
         ValueError: no numbers, or outside the image.
     """
     rows, cols = size
+    for value in (x, y):
+        if not isinstance(value, numbers.Real | np.number | np.ndarray) or np.size(value) != 1:
+            raise ValueError(f"A click's x and y are numbers, got x={x!r}, y={y!r}.")
+    x, y = float(x), float(y)
     if not (_inside(x, cols) and _inside(y, rows)):
         raise ValueError(
             f"The click x={x}, y={y} is outside the image: x (column) runs from 0 to "
@@ -132,3 +128,16 @@ def nearest_pixel(x: float, y: float, size: tuple[int, int]) -> tuple[int, int]:
 
 def _inside(value: float, count: int) -> bool:
     return 0 <= value < count  # so that what lies on the last pixel's right half still counts
+
+
+def as_sign(positive: bool) -> bool:
+    """Whether a click is on the object.
+
+    Raises:
+        ValueError: neither a bool nor 0 or 1.
+    """
+    if isinstance(positive, bool | np.bool_ | int | np.integer) and positive in (0, 1):
+        return bool(positive)
+    raise ValueError(
+        f"positive is True (on the object) or False, got {positive!r}; of -1 and 1 pass value > 0."
+    )

@@ -60,9 +60,14 @@ def focus_crop(
     else:
         box = _bounds(now.mask, now.box, size)
     y1, y2, x1, x2 = rules.expand_bbox(SimpleNamespace(shape=size), *box, ratio)
-    return (
-        max(y1, limits[0]), min(y2, limits[1]), max(x1, limits[2]), min(x2, limits[3]),
+    (top, bottom), (left, right) = (
+        # One pixel at least: the stock code fails on an object of one row or column.
+        (max(first, least), max(min(last, most), max(first, least) + 1))
+        for first, last, least, most in (
+            (min(y1, limits[1] - 1), y2, *limits[:2]), (min(x1, limits[3] - 1), x2, *limits[2:]),
+        )
     )
+    return (top, bottom, left, right)
 
 
 def _changed_box(now: Part, before: Part, size: tuple[int, int], click_rc: tuple[int, int]) -> Box:

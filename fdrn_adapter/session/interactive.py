@@ -11,9 +11,11 @@ from fdrn_adapter.features.cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.images import as_rgb
+from fdrn_adapter.model.checks import check_usable
 from fdrn_adapter.session.defaults import defaults
-from fdrn_adapter.session.edits import Edits, nearest_pixel
+from fdrn_adapter.session.edits import Edits, as_sign, nearest_pixel
 from fdrn_adapter.session.objects import Objects
+from fdrn_adapter.session.one_by_one import OneByOne, one_by_one
 from fdrn_adapter.session.pipeline import Pipeline
 from fdrn_adapter.session.regions import as_probabilities
 from fdrn_adapter.session.start_box import StartBox
@@ -21,11 +23,13 @@ from fdrn_adapter.session.state_file import StateFile
 from fdrn_adapter.session.steps import SessionClick, Step
 
 
-class InteractiveSession(Objects, Edits, StartBox, StateFile):
+@one_by_one
+class InteractiveSession(Objects, Edits, StartBox, StateFile, OneByOne):
     """Click, undo and go on to the next object or image, with one encoding per image.
 
-    Works with FDRN models and with stock networks alike. Many sessions may share one model, each
-    in its own thread; nothing of a session is stored on the model.
+    Works with FDRN models and with stock networks alike. Many sessions may share one model, each in
+    its own thread; nothing of a session is stored on the model. Calls of one session wait for each
+    other, and one that ends in an error (also Ctrl-C) leaves the session as it was.
 
     Args:
         model: an FDRN model or a stock RITM or FocalClick network, in eval mode.
@@ -55,20 +59,17 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
         feature_cache: FeatureCache | None = None, first_twice: bool | None = None,
         honour_clicks: bool | None = None,
     ):
+        self._start_calls()
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
         host, info = host_of(model)
         is_fdrn = host is not model
-        if model.training:
-            raise ValueError("The model is in training mode; call model.eval() first.")
+        check_usable(model)
         trained = getattr(model, "inference", None) if is_fdrn else None
         use = defaults(
             trained, info.fdrn_crop if is_fdrn else None, crop=crop, threshold=threshold,
             first_twice=first_twice, honour_clicks=honour_clicks,
         )
-        threshold = use["threshold"]
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold should be between 0 and 1, got {threshold}.")
-        self.model, self.engine, self.threshold = model, engine, threshold
+        self.model, self.engine, self.threshold = model, engine, use["threshold"]
         expansion = use.pop("expansion")
         self._options = {**use, "flip": flip}
         self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
@@ -101,6 +102,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
             ValueError: not an image; the session keeps the one it had.
         """
         rgb = as_rgb(image)
+        check_usable(self.model)
         if features is not None:
             self._require_fdrn()
             self.pipeline.recycled.check(features, rgb.shape[:2])
@@ -183,12 +185,12 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile):
 
         Raises:
             RuntimeError: no image is set.
-            ValueError: outside the image. The session stays as it was in either case.
+            ValueError: outside the image, or positive neither true nor false.
         """
         self._require_image()
         col, row = nearest_pixel(x, y, self._image.shape[:2])
         before = self._step
-        clicks = (*before.clicks, SessionClick(col, row, bool(positive)))
+        clicks = (*before.clicks, SessionClick(col, row, as_sign(positive)))
         self.pipeline.predict(clicks, before.index_offset)
         del self._history[self._now + 1 :]
         self._history.append(Step(clicks, before.index_offset, self.pipeline.snapshot()))

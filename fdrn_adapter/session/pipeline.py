@@ -9,6 +9,7 @@ This file alone reaches into the stock code's predictors, transforms and clicks 
 the steps need of them has a name of ours here. Longer than 300 lines, so that it can be the one.
 """
 
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -68,6 +69,21 @@ def stock_predictor(
     return base(engines.accelerate(model, engine), torch.device(device), **options)
 
 
+def own_precision(method: Callable) -> Callable:
+    """A method of `Pipeline`, run without gradients, and without autocast if the caller has it on.
+
+    What is computed is kept, and should not depend on who asked first.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self, *args: Any, **kwargs: Any) -> Any:
+        kind = next(self.net.parameters()).device.type
+        with torch.no_grad(), torch.autocast(kind, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return wrapped
+
+
 class Pipeline:
     """Probabilities of one object after the other, on one image after the other.
 
@@ -108,7 +124,7 @@ class Pipeline:
 
     # -- image and object ----------------------------------------------------------------------
 
-    @torch.no_grad()
+    @own_precision
     def set_image(self, image: np.ndarray, features: ImageFeatures | None = None) -> None:
         """Take an image (H, W, 3) uint8 RGB, encode it if need be, and start on an object.
 
@@ -123,6 +139,8 @@ class Pipeline:
             state = self._blank(tensor)
             if self.recycled is not None:
                 self.recycled.take(tensor, image, features)
+            elif isinstance(self.net, engines.AcceleratedModel):
+                self.net.look_at_weights()
         self.image, self.state = tensor, state
 
     @torch.no_grad()
@@ -132,7 +150,8 @@ class Pipeline:
             self.state = self._blank(self.image)
 
     def _blank(self, image: Tensor) -> State:
-        return self.rules.fresh(State(None, torch.zeros_like(image[:, :1]), NOWHERE))
+        mask = torch.zeros_like(image[:, :1], dtype=torch.float32)
+        return self.rules.fresh(State(None, mask, NOWHERE))
 
     @torch.no_grad()
     def start_from(self, prob: np.ndarray) -> None:
@@ -148,6 +167,17 @@ class Pipeline:
         """Go back, or forth, to a snapshot of this image."""
         self.state = state
 
+    def everything(self) -> tuple:
+        """Image, features and state, to be handed to `put_back`."""
+        recycled = None if self.recycled is None else self.recycled.everything()
+        return self.image, self.state, recycled
+
+    def put_back(self, everything: tuple) -> None:
+        """Make all as it was."""
+        self.image, self.state, recycled = everything
+        if recycled is not None:
+            self.recycled.put_back(recycled)
+
     def pixels_in_use(self) -> int:
         """About how many the next click works on: the object's surroundings, or all without one."""
         size = tuple(self.image.shape[2:])
@@ -158,7 +188,7 @@ class Pipeline:
 
     # -- clicks --------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    @own_precision
     def predict(self, clicks: Sequence[Any], index_offset: int = 0) -> np.ndarray:
         """Probabilities (H, W) float32 after the last of all clicks on the object.
 
@@ -194,7 +224,12 @@ class Pipeline:
             look = steps.look(self.image, clicks, state)
         with watch("network"), self._features_under(look.shown), watch("bare network"):
             outputs = self.net(look.crop, look.points)
-        logits = outputs["instances"]
+        logits = outputs["instances"].float()
+        if torch.isnan(logits).any():
+            raise RuntimeError(
+                "The network gives NaN for this click: its weights are damaged or have grown too "
+                "large. Take an earlier checkpoint."
+            )
         if not steps.refines:
             with watch("postprocess"):
                 return steps.merge(look, logits, state)
@@ -202,8 +237,9 @@ class Pipeline:
             focus = steps.focus(self.image, clicks, look, logits, state)
         with watch("network"), watch("bare network"), watch("refine"):
             refined = self.net.refine(
-                focus.image, focus.points, outputs["feature"], logits, focus.boxes
-            )["instances_refined"]
+                focus.image, focus.points, outputs["feature"], logits.to(self.rules.dtype),
+                focus.boxes.to(self.rules.dtype),
+            )["instances_refined"].float()
         with watch("postprocess"):
             return steps.merge_refined(look, focus, refined, state, len(clicks))
 
@@ -269,12 +305,13 @@ class StockRules:
         )
         self._last = [t for t in predictor.transforms if t not in (self._zoom_in, self._resize)]
         self._module = importlib.import_module(type(self._zoom_in).__module__)
+        self.dtype = next(predictor.net.parameters()).dtype  # of what the network is given
 
     # -- the image, clicks ---------------------------------------------------------------------
 
     def tensor_of(self, image: np.ndarray) -> Tensor:
         """An image (H, W, 3) as the stock code hands it to networks: (1, 3, H, W) in [0, 1]."""
-        return self._predictor.to_tensor(image)[None].to(self._predictor.device)
+        return self._predictor.to_tensor(image)[None].to(self._predictor.device, self.dtype)
 
     def clicks(self, clicks: Sequence[Any], index_offset: int, numbers: type) -> Any:
         """A stock Clicker that holds clicks; see `Pipeline.predict`."""
@@ -301,6 +338,15 @@ class StockRules:
     def prob_thresh(self) -> float:
         """From where on a pixel belongs to the object that is zoomed into."""
         return self._zoom_in.prob_thresh
+
+    @property
+    def zoom(self) -> dict[str, float]:
+        """The numbers that the zoom-in goes by, as exported files name them."""
+        zoom = self._zoom_in
+        return {
+            "threshold": zoom.prob_thresh, "expansion": zoom.expansion_ratio,
+            "min_side_px": zoom.min_crop_size, "keep_iou": zoom.recompute_thresh_iou,
+        }
 
     def widened(self, roi: Roi, size: tuple[int, int]) -> Roi:
         """The surroundings of an object within an image of that size."""
@@ -339,7 +385,7 @@ class StockRules:
         lists = [clicks]
         for transform in self._last:
             crop, lists = transform.transform(crop, lists)
-        return crop, self._predictor.get_points_nd(lists)
+        return crop, self._predictor.get_points_nd(lists).to(self.dtype)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits of the crop as (1, 1, h, w) probabilities, at the size it was cut with."""
@@ -370,7 +416,7 @@ class StockRules:
 
     def focus_points(self, clicks: Sequence, box: Sequence[int]) -> Tensor:
         """Clicks on the focus crop, (1, 2N, 3)."""
-        return self._predictor.get_points_nd_inbbox(clicks, *box)
+        return self._predictor.get_points_nd_inbbox(clicks, *box).to(self.dtype)
 
     # -- the stock loop ------------------------------------------------------------------------
 

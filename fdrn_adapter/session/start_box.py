@@ -33,16 +33,9 @@ class StartBox:
         self._require_image()
         size = self.image.shape[:2]
         corners = box_corners((x1, y1, x2, y2), size)
-        current = self._objects[self._index]
-        before = (current.history, current.now, current.box)
-        try:
-            self.set_mask(_ellipse(corners, size))
-            self.add_clicks(clicks_of_box(corners, size))
-        except BaseException:
-            current.history, current.now, current.box = before
-            self._restore()
-            raise
-        current.box = corners
+        self.set_mask(_ellipse(corners, size))
+        self.add_clicks(clicks_of_box(corners, size))
+        self._objects[self._index].box = corners
         return self.mask
 
 

@@ -151,3 +151,34 @@ def test_another_predictor_loop_is_left_alone(host, monkeypatch):
     assert type(ours) is focal_predictor_class()
     probs, _ = run_clicks(ours, picture(), CLICKS[:2])
     assert probs.shape == (2, *picture().shape[:2])
+
+
+@pytest.mark.parametrize("size", [(1, 300), (40, 1), (1, 1), (3, 2)])
+def test_images_of_one_row_or_column_take_masks_and_clicks(host, size):
+    """The stock code fails there: its focus crop has no pixel."""
+    model = fdrn_adapter.wrap(host, init="paper").eval()
+    session = fdrn_adapter.InteractiveSession(model, crop=64)
+    session.set_image(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
+    for mask in (np.ones(size, bool), np.indices(size).sum(0) % 2 == 0, np.zeros(size, bool)):
+        session.set_mask(mask)
+        for x, y in ((0, 0), (size[1] - 1, size[0] - 1)):
+            assert session.add_click(x, y).shape == size
+            assert session.add_click(x, y, positive=False).shape == size
+        assert np.isfinite(session.prob).all()
+
+
+def test_focus_crops_have_a_pixel_and_lie_within_the_limits(checkout):
+    from isegm.utils import crop_local
+
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        size = tuple(int(n) for n in rng.integers(1, 30, 2))
+        limits = []
+        for side in size:
+            first = int(rng.integers(0, side))
+            limits += [first, int(rng.integers(first + 1, side + 1))]
+        box = (0, size[0], 0, size[1])
+        now, before = (Part(torch.rand(1, 1, *size), box, t) for t in rng.random(2))
+        click = tuple(int(rng.integers(0, side)) for side in size)
+        y1, y2, x1, x2 = focus_crop(crop_local, now, before, size, tuple(limits), click, 1.4)
+        assert limits[0] <= y1 < y2 <= limits[1] and limits[2] <= x1 < x2 <= limits[3]

@@ -331,3 +331,64 @@ def test_a_click_knows_how_much_of_the_image_it_works_on():
     assert session.pipeline.pixels_in_use() == 40 * 40
     session.add_click(100, 70)
     assert 40 * 40 < session.pipeline.pixels_in_use() < everything
+
+
+@pytest.mark.parametrize("crop", [0, -5, 2.5, 1, 31, "96", True, float("nan")])
+def test_sides_of_crops_are_whole_and_large_enough(model, crop):
+    with pytest.raises(ValueError, match="crop is a side in pixels, an int of at least 32"):
+        fdrn_adapter.InteractiveSession(model, crop=crop)
+
+
+@pytest.mark.parametrize("click", [
+    (1, 2, "no"), (1, 2, float("nan")), (1, 2, -1), (1, 2, None), ("1", "2", True),
+    (float("nan"), 2, True), (None, 2, True), ([1, 2], 3, True), (1 + 2j, 3, True),
+    (1e300, 3, True), (-0.1, 3, True),
+])
+def test_clicks_that_are_none_are_refused(model, click):
+    session = fdrn_adapter.InteractiveSession(model, crop=96)
+    session.set_image(picture())
+    with pytest.raises(ValueError, match="positive is True|x and y are numbers|outside the image"):
+        session.add_click(*click)
+    with pytest.raises(ValueError, match=r"A click is \(x, y, positive\)"):
+        session.add_clicks([click[:2]])
+    assert session.clicks == ()
+    mask = session.add_click(np.float32(96), np.int64(72), np.True_)
+    session.undo()
+    assert np.array_equal(session.add_click(96, 72, 1), mask)
+
+
+def test_double_precision_default_dtypes_and_autocast_change_nothing():
+    net = random_fdrn()
+    want = fdrn_adapter.InteractiveSession(net, crop=96)
+    want.set_image(picture())
+    double = fdrn_adapter.InteractiveSession(random_fdrn().double(), crop=96)
+    other = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
+    torch.set_default_dtype(torch.float64)
+    try:
+        other.set_image(picture())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    double.set_image(picture())
+    cast = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
+    with torch.autocast("cpu", torch.bfloat16):
+        cast.set_image(picture())
+    for row, col, positive in CLICKS[:3]:
+        want.add_click(col, row, positive)
+        double.add_click(col, row, positive)
+        with torch.autocast("cpu", torch.bfloat16):
+            cast.add_click(col, row, positive)
+        torch.set_default_dtype(torch.float64)
+        try:
+            other.add_click(col, row, positive)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert np.array_equal(cast.prob, want.prob)
+        assert double.prob.dtype == other.prob.dtype == np.float32
+        assert np.abs(double.prob - want.prob).max() < 1e-4
+        assert np.abs(other.prob - want.prob).max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_refused_with_the_remedy(dtype):
+    with pytest.raises(ValueError, match=r"model.float\(\)"):
+        fdrn_adapter.InteractiveSession(random_fdrn().to(dtype), crop=96)
