@@ -91,6 +91,15 @@ class SamOnnx(Backbone):
         made = [run(wants.pixels(image, SIDE)) for image in images]
         return torch.from_numpy(np.concatenate(made)).to(x.device)
 
+    def interface(self) -> tuple[str, sam_image.ImageInput]:
+        """Name of the graph's output that is the embedding, and what its input is.
+
+        Raises:
+            RuntimeError: there is no file.
+        """
+        self.require_file()
+        return _opened(self.path)[1:]
+
     def require_file(self) -> None:
         """As `Backbone.require_file`."""
         if self.path is None:
@@ -142,6 +151,16 @@ def _found(name: str) -> Path | None:
 
 def _compiled(path: Path, engine: str) -> tuple[Any, sam_image.ImageInput]:
     """A function from the graph's input to its embedding, and what the input is."""
+    session, output, wants = _opened(path)
+    if engine == "openvino":
+        made = _in_openvino(path, output, wants.name)
+        if made is not None:
+            return made, wants
+    return lambda pixels: session.run([output], {wants.name: pixels})[0], wants
+
+
+def _opened(path: Path) -> tuple[Any, str, sam_image.ImageInput]:
+    """A session of the graph, the name of its embedding, and what its input is."""
     try:
         import onnxruntime  # an optional package
     except ImportError as error:
@@ -163,11 +182,7 @@ def _compiled(path: Path, engine: str) -> tuple[Any, sam_image.ImageInput]:
         raise ValueError(
             f"{path} gives {shapes}; expected one embedding ({sam_space.SAM_CHANNELS}, 64, 64)."
         )
-    if engine == "openvino":
-        made = _in_openvino(path, outputs[0], wants.name)
-        if made is not None:
-            return made, wants
-    return lambda pixels: session.run(outputs, {wants.name: pixels})[0], wants
+    return session, outputs[0], wants
 
 
 def _in_openvino(path: Path, output: str, name: str) -> Any:

@@ -3,13 +3,14 @@
     encoder.onnx   image of any size -> features; once per image
     decoder.onnx   crop, where it was cut, previous mask, clicks, features -> logits; every click
     refine.onnx    FocalClick's second stage
-    meta.json      shapes, normalisation, strides, inputs and outputs, checksums
-    onnx_click.py  all of it with numpy and onnxruntime
+    meta.json      what goes in and comes out, and all that is around the graphs (`meta`); checksums
+    example.npz    a picture, clicks and what a session makes of them
+    onnx_click.py  all of it with numpy, onnxruntime and Pillow
 
-Clicks are drawn and features are aligned inside the decoder (see `graphs`).
+Clicks are drawn and features are aligned inside the decoder (see `graphs`). The files of a folder
+belong together: they are put there at once, meta.json last.
 """
 
-import hashlib
 import json
 import logging
 import shutil
@@ -21,17 +22,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from fdrn_adapter import __version__, hosts
-from fdrn_adapter.engines.onnx_graph import OPSET, to_onnx
+from fdrn_adapter import hosts
+from fdrn_adapter.engines.onnx_graph import to_onnx
 from fdrn_adapter.engines.parts import projection_of
 from fdrn_adapter.export import PRECISIONS
 from fdrn_adapter.export import precision as lower_precision
+from fdrn_adapter.export.embedding import embedding_graph
 from fdrn_adapter.export.graphs import Decoder, Encoder, RefineStage
+from fdrn_adapter.export.meta import described
+from fdrn_adapter.output_folders import only_writer, together
+from fdrn_adapter.session.interactive import InteractiveSession
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3  # logits of the files in fp32, against the model
-EXAMPLE = "onnx_click.py"
+EXAMPLE, VECTORS, MANIFEST = "onnx_click.py", "example.npz", "meta.json"
 _IMAGE_SIZE = (160, 201)  # rows, columns of the image to trace with; a multiple of nothing
 
 
@@ -43,7 +48,7 @@ def export(
 
     Args:
         model: an FDRN model in eval mode, float32 on the CPU; it is not changed.
-        out: folder, made if needed.
+        out: folder, made if needed; what an export before left there stays until all is made.
         crop: side of the crop in pixels, a multiple of 32; the model's own where None.
         precision: "fp32", "fp16" (weights and arithmetic; inputs and outputs stay float32) or
             "int8" (decoder only, static).
@@ -51,6 +56,7 @@ def export(
 
     Raises:
         ValueError: not an FDRN, a bad option, or a missing package.
+        FolderInUseError: another export writes to the folder.
         RuntimeError: the files do not compute what the model does.
     """
     _check(model, precision, calibrate)
@@ -60,24 +66,47 @@ def export(
         raise ValueError(f"crop should be a multiple of 32, at least 64 pixels; got {crop}.")
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    graphs = _graphs(model, crop)
-    tensors = _example(model, crop)
-    files = {}
-    for name, graph in graphs.items():
-        inputs = [tensors[i] for i in graph.inputs]
-        made = to_onnx(graph, inputs, graph.inputs, graph.outputs, graph.dynamic)
-        (out / f"{name}.onnx").write_bytes(made)
-        files[f"{name}.onnx"] = graph
+    with only_writer(out, "an export"), together(out, MANIFEST) as aside:
+        meta = _write(model, aside, crop, precision, calibrate)
+    return meta
+
+
+def _write(model: nn.Module, out: Path, crop: int, precision: str, calibrate) -> dict[str, Any]:
+    tensors, files = _example(model, crop), []
+    for name, graph in _graphs(model, crop).items():
+        files.append(f"{name}.onnx")
+        (out / files[-1]).write_bytes(_serialised(graph, tensors))
     difference = _compare(model, out, crop)
     if precision != "fp32":
-        lower_precision.convert(model, out, list(files), precision, crop, calibrate)
+        lower_precision.convert(model, out, files, precision, crop, calibrate)
+        difference = _compare(model, out, crop, tolerance=None)
     shutil.copy(str(resources.files("fdrn_adapter.examples") / EXAMPLE), out / EXAMPLE)
-    meta = _meta(model, out, crop, precision, files)
-    meta["logit_difference"] = difference if precision == "fp32" else _compare(
-        model, out, crop, tolerance=None
-    )
-    (out / "meta.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    session = InteractiveSession(model, engine="eager", crop=crop)
+    np.savez_compressed(out / VECTORS, **_vectors(session))
+    meta = described(session, out, crop, precision, files) | {"logit_difference": difference}
+    (out / MANIFEST).write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     return meta
+
+
+def _serialised(graph: nn.Module, tensors: dict) -> bytes:
+    if graph.backbone is not None:
+        return embedding_graph(graph.backbone)
+    inputs = [tensors[i] for i in graph.inputs]
+    return to_onnx(graph, inputs, graph.inputs, graph.outputs, graph.dynamic)
+
+
+def _vectors(session: InteractiveSession) -> dict[str, np.ndarray]:
+    """Clicks on a made-up picture, and what they give."""
+    y, x = np.mgrid[:210, :300]
+    inside = ((y - 90) / 45) ** 2 + ((x - 120) / 60) ** 2 < 1
+    image = np.stack([y * 255 // 209, x * 255 // 299, (y + x) // 2 % 256], -1).astype(np.uint8)
+    image[inside] = 255 - image[inside] // 3
+    clicks, probs = [(120, 90, 1), (150, 100, 1), (250, 30, 0), (70, 85, 1)], []
+    session.set_image(image)
+    for click in clicks:
+        session.add_click(*click)
+        probs.append(session.prob.astype(np.float16))
+    return {"image": image, "clicks_xy_positive": np.array(clicks), "probs": np.stack(probs)}
 
 
 def _check(model: nn.Module, precision: str, calibrate) -> None:
@@ -120,10 +149,11 @@ def _example(model: nn.Module, crop: int, rois=(20, 139, 10, 190), size=_IMAGE_S
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(1, 3, *size, generator=generator)
     features = model.encode_image(image)
+    seen = model.image_encoder.resized(image)
     points = torch.tensor([[[30.5, 40, 0], [90, 70, 2], [60, 60.2, 1], [-1, -1, -1]]])
     cut = torch.rand(1, 3, crop, crop, generator=generator)
     tensors = {
-        "image": image, "crop": cut, "points": points,
+        "image": seen, "original": image, "crop": cut, "points": points,
         "roi": torch.tensor(rois, dtype=torch.float32),
         "image_size": torch.tensor(features.image_size, dtype=torch.float32),
         "input_size": torch.tensor(features.input_size, dtype=torch.float32),
@@ -155,7 +185,7 @@ def _compare(model, out: Path, crop: int, tolerance: float | None = TOLERANCE) -
     worst = 0.0
     for rois, size in (((20, 139, 10, 190), _IMAGE_SIZE), ((0, 95, 0, 333), (96, 334))):
         tensors = _example(model, crop, rois, size)
-        with torch.no_grad(), model.recycling(model.encode_image(tensors["image"]), [rois]):
+        with torch.no_grad(), model.recycling(model.encode_image(tensors["original"]), [rois]):
             joined = [tensors["crop"]] + [tensors["prev_mask"]] * bool(model.with_prev_mask)
             want = model(torch.cat(joined, dim=1), tensors["points"])["instances"].numpy()
         maps = _run(sessions["encoder"], tensors)
@@ -188,50 +218,3 @@ def _run(session: Any, tensors: dict) -> dict[str, np.ndarray]:
     feed = {i.name: np.asarray(tensors[i.name]) for i in session.get_inputs()}
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(names, feed), strict=True))
-
-
-def _meta(model, out: Path, crop: int, precision: str, graphs: dict) -> dict[str, Any]:
-    import onnx
-
-    info: hosts.HostInfo = model.info
-    files = {}
-    for name in graphs:
-        path = out / name
-        described = onnx.load(str(path)).graph
-        files[name] = {
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            "bytes": path.stat().st_size,
-            "inputs": {i.name: _shape(i) for i in described.input},
-            "outputs": {o.name: _shape(o) for o in described.output},
-        }
-    return {
-        "format": "fdrn_adapter.onnx/1",
-        "package": f"fdrn_adapter {__version__}",
-        "opset": OPSET,
-        "model": f"{info.name}, image encoder {model.image_encoder.name}",
-        "precision": precision,
-        "crop": crop,
-        "image": "RGB in [0, 1], (1, 3, rows, columns); normalisation is inside the graphs",
-        "normalization": {
-            "encoder_mean": model.image_encoder.mean.flatten().tolist(),
-            "encoder_std": model.image_encoder.std.flatten().tolist(),
-            "decoder_mean": model.host.normalization.mean.flatten().tolist(),
-            "decoder_std": model.host.normalization.std.flatten().tolist(),
-        },
-        "encoder_max_side": model.image_encoder.max_side,
-        "features": {
-            name: {"stride": grid.stride, "offset_rc": list(grid.offset_rc)}
-            for name, grid in model.image_encoder.grids.items()
-        },
-        "roi": "rmin, rmax, cmin, cmax, inclusive, in image pixels; crops are resized with aligned "
-               "corners",
-        "points": "(1, 2N, 3): N positive then N negative rows (row, col, order) on the crop; -1 "
-                  "pads; order counts clicks from 0",
-        "with_prev_mask": bool(model.with_prev_mask),
-        "files": files,
-    }
-
-
-def _shape(value: Any) -> list:
-    return [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
-

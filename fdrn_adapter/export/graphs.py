@@ -21,6 +21,9 @@ class Encoder(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
+        backbone = model.image_encoder.backbone
+        # One that runs in a graph of somebody else's is put together of that (`embedding`).
+        self.backbone = backbone if backbone.runs_itself else None
         self.encode = graphs.Encode(graphs.private_copy(model.image_encoder))
         self.outputs = self.encode.names
         self.dynamic = {"image": _AXES, **{
@@ -48,6 +51,7 @@ class Decoder(nn.Module):
 
     def __init__(self, model: nn.Module, crop: int):
         super().__init__()
+        self.backbone = None
         self.parts = graphs.build_parts(model, model.info, (crop, crop), compose=False)
         self.intakes = self.parts.net.intakes
         self.maps = getattr(self.parts.host, model.info.click_maps)
@@ -117,6 +121,7 @@ class RefineStage(nn.Module):
 
     def __init__(self, model: nn.Module):
         super().__init__()
+        self.backbone = None
         host = graphs.private_copy(model.host)
         self.refine = graphs.Refine(host)
         stock = host.dist_maps_refine

@@ -3,9 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from fdrn_adapter.encoders.sizes import shrink_to
 from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
 
 
@@ -18,8 +16,8 @@ class ExportedSegmenter:
         threads: of ONNX Runtime; None for its own choice.
 
     Raises:
-        ValueError: onnxruntime is missing, or the files are FocalClick's, whose second stage the
-            program does not run.
+        ValueError: onnxruntime is missing, the files are not those that meta.json is about, or
+            they are FocalClick's, whose second stage the program does not run.
     """
 
     def __init__(self, name: str, folder: str | Path, threads: int | None = None):
@@ -36,22 +34,16 @@ class ExportedSegmenter:
         if threads is not None:
             options.intra_op_num_threads = threads
         self.name = name
-        if (Path(folder) / "refine.onnx").is_file():
-            raise ValueError(
-                f"{name}: {folder} holds a FocalClick network, whose refine.onnx the exported "
-                "program does not use. Benchmark the checkpoint with --engine onnxruntime."
-            )
-        self._clicker = onnx_click.Clicker(folder, sess_options=options)
+        try:
+            self._clicker = onnx_click.Clicker(folder, sess_options=options)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
 
     def set_image(self, image: np.ndarray) -> None:
-        limit, small = self._clicker.meta["encoder_max_side"], None
-        if max(image.shape[:2]) > limit:
-            tensor = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-            small = shrink_to(tensor, limit)[0].permute(1, 2, 0).numpy()
-        self._clicker.set_image(image, small)
+        self._clicker.set_image(image)
 
     def start_object(self) -> None:
-        self._clicker.clicks, self._clicker.prob = [], np.zeros_like(self._clicker.prob)
+        self._clicker.start_object()
 
     def add_click(self, x: int, y: int, positive: bool) -> np.ndarray:
         return self._clicker.click(x, y, positive)
