@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,23 +48,24 @@ def together(folder: str | Path, manifest: str) -> Iterator[Path]:
 
     Files are written aside, in the folder that is yielded. At the end the old manifest goes, the
     files take their places, and the new manifest comes last: what has no manifest is not to be
-    read, and whoever reads compares the checksums in it (`checksums`). After an error the folder is
-    as it was.
+    read, and whoever reads can compare the checksums in it (`changed`). After an error the folder
+    is as it was; what a process that was killed left aside goes with the next one.
 
     Args:
         folder: made if needed; other files in it stay.
-        manifest: name of the file that lists the others, which the caller writes.
+        manifest: name of the file that the others belong to, which the caller writes.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    aside = folder / f".{manifest}.{os.getpid()}.part"
+    aside = folder / f".{manifest}.part"  # the caller is the folder's only writer
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         yield aside
-        made = sorted(path.name for path in aside.iterdir())
+        made = sorted(p.relative_to(aside) for p in aside.rglob("*") if not p.is_dir())
         (folder / manifest).unlink(missing_ok=True)
-        for name in [*(n for n in made if n != manifest), manifest]:
+        for name in sorted(made, key=lambda name: str(name) == manifest):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (aside / name).replace(folder / name)
     finally:
         shutil.rmtree(aside, ignore_errors=True)

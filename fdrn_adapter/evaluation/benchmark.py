@@ -19,7 +19,7 @@ from fdrn_adapter.evaluation.plan import Plan
 from fdrn_adapter.evaluation.reports import pictures, report
 from fdrn_adapter.evaluation.settings import SPEED
 from fdrn_adapter.evaluation.speed_runs import speed_runs
-from fdrn_adapter.output_folders import only_writer
+from fdrn_adapter.output_folders import only_writer, together
 from fdrn_adapter.timing import speed
 from fdrn_adapter.writable import writable_folder
 
@@ -57,11 +57,15 @@ def run(plan: Plan, bar: Bar = no_bar) -> Outcome:
     with all_threads(plan.options.threads):
         models = [catalogue.build(spec, plan.options) for spec in plan.specs]
         out = writable_folder(plan.out)
-        with only_writer(out, "the results of a benchmark"), contextlib.closing(
+        with _only_writer(out), contextlib.closing(
             Journal(out, plan.configuration(), plan.resume)
         ) as journal:
             found = _measured(plan, models, journal, bar)
     return Outcome(plan, found, models)
+
+
+def _only_writer(out: Path) -> contextlib.AbstractContextManager:
+    return only_writer(out, "the results of a benchmark")
 
 
 @contextlib.contextmanager
@@ -119,17 +123,18 @@ def _speed(
 
 def write_results(outcome: Outcome) -> None:
     """Write results.json and the stock script's pickles."""
-    results.write(outcome.found, outcome.plan.out)
-    results.write_iou_analysis(outcome.found, outcome.plan.out)
+    with _only_writer(outcome.plan.out), together(outcome.plan.out, results.NAME) as aside:
+        results.write(outcome.found, aside)
+        results.write_iou_analysis(outcome.found, aside)
 
 
 def write_report(outcome: Outcome) -> None:
     """Write the report, with plots and pictures where matplotlib is installed."""
-    found, out = outcome.found, outcome.plan.out
-    drawn = []
-    if importlib.util.find_spec("matplotlib"):  # the report says so where it is missing
-        drawn = pictures.draw(found, out, *callables(outcome.plan.data, outcome.models))
-    report.write(found, out, pictures=drawn)
+    found, drawn = outcome.found, []
+    with _only_writer(outcome.plan.out), together(outcome.plan.out, report.NAME) as aside:
+        if importlib.util.find_spec("matplotlib"):  # the report says so where it is missing
+            drawn = pictures.draw(found, aside, *callables(outcome.plan.data, outcome.models))
+        report.write(found, aside, pictures=drawn)
 
 
 def written_in(out: Path) -> list[str]:

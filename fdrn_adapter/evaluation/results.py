@@ -17,6 +17,7 @@ from fdrn_adapter.evaluation.settings import Settings
 from fdrn_adapter.timing import speed
 
 FORMAT = "fdrn-benchmark/1"
+NAME = "results.json"
 TOTALS_AT = (1, 5, 10, 20, 100)  # clicks
 PACKAGES = (
     "fdrn_adapter", "torch", "torchvision", "numpy", "opencv-python-headless", "ritm-annotation",
@@ -118,11 +119,9 @@ def _shared(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write(results: dict[str, Any], folder: Path) -> Path:
-    """Write results.json; a crash while writing leaves the old one."""
-    path = folder / "results.json"
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write results.json; returns its path."""
+    path = folder / NAME
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return path
 
 

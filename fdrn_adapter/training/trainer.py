@@ -95,6 +95,11 @@ class DynamicScaleTrainer:
         self._resume()
 
     def _loader(self, dataset: Any, batch_size: int, sampler: Sampler) -> DataLoader:
+        if len(dataset) < batch_size:
+            raise ValueError(
+                f"{len(dataset)} samples fill no batch of {batch_size}: take a smaller batch size "
+                "(--batch-size), or repeat them (epoch_len)."
+            )
         return DataLoader(
             dataset, batch_size, sampler=sampler, drop_last=True, num_workers=self.cfg.workers,
             pin_memory=torch.cuda.is_available(),
@@ -170,6 +175,10 @@ class DynamicScaleTrainer:
             yield
 
     # -- state ---------------------------------------------------------------------------------
+
+    def _load_weights(self, net: nn.Module) -> nn.Module:
+        """The stock way, unless the training state has the weights: it is whole in any case."""
+        return net if self._state_path.is_file() else super()._load_weights(net)
 
     @property
     def _state_path(self) -> Path:

@@ -154,7 +154,7 @@ def test_processes_agree_on_gradients_and_statistics(tmp_path):
     ]
     for worker in workers:
         worker.start()
-    (_, first, values), (_, second, others) = sorted(queue.get(timeout=240) for _ in workers)
+    (_, first, values), (_, second, others) = sorted(queue.get(timeout=3600) for _ in workers)
     for worker in workers:
         worker.join()
     assert values == others == [0.5, 1.0]

@@ -114,7 +114,7 @@ def test_ctrl_c_writes_the_state(data, tmp_path):
         if line.startswith("step 2"):
             process.send_signal(signal.SIGINT)
             break
-    rest, _ = process.communicate(timeout=300)
+    rest, _ = process.communicate(timeout=3600)
     assert process.returncode == cli.INTERRUPTED and "go on with --resume" in rest
     assert resumable.read(out / resumable.NAME)["step"] >= 2
     assert not (out / "model.pth").exists()

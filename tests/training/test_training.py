@@ -226,3 +226,27 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_good_state(f
     with pytest.raises(TrainingDivergedError, match="weights are not finite.*nothing was saved"):
         trainer._write_state(1)
     assert path.read_bytes() == good
+
+
+def test_a_damaged_checkpoint_beside_a_whole_state_is_not_needed(folder, tmp_path):
+    """The stock trainer reads last_checkpoint.pth first, and ended there."""
+    trainer = trainer_of(fdrn_model(), folder, tmp_path)
+    trainer.run(num_epochs=1, validation=True)
+    weights = {k: v.clone() for k, v in trainer._model.state_dict().items()}
+    last = tmp_path / "checkpoints" / "last_checkpoint.pth"
+    last.write_bytes(last.read_bytes()[:1000])
+    cfg = config(tmp_path)
+    cfg.resume_exp, cfg.resume_prefix = "000", "last_checkpoint"
+    again = make_trainer(fdrn_model(), cfg, dataset(folder))
+    assert again.cfg.start_epoch == 1
+    assert all(torch.equal(weights[k], v) for k, v in again._model.state_dict().items())
+    trainer._state_path.unlink()
+    with pytest.raises((RuntimeError, EOFError)):  # the stock way, which needs it
+        make_trainer(fdrn_model(), cfg, dataset(folder))
+
+
+def test_fewer_samples_than_a_batch_are_refused_with_the_remedy(folder, tmp_path):
+    cfg = config(tmp_path)
+    cfg.batch_size = 1000
+    with pytest.raises(ValueError, match="samples fill no batch of 1000: take a smaller"):
+        make_trainer(fdrn_model(), cfg, dataset(folder))

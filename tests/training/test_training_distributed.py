@@ -61,7 +61,7 @@ def test_two_processes_stay_equal(tmp_path, init, adapter):
          "fdrn_adapter.launcher", "--codebase", str(root), "--cpu",
          *[a for k, v in settings.items() for a in ("--set", f"{k}={v}")],
          "train.py", str(script), "--workers", "0", "--batch-size", "4"],
-        cwd=tmp_path, env=environment(), text=True, capture_output=True, timeout=500, check=False,
+        cwd=tmp_path, env=environment(), text=True, capture_output=True, timeout=3600, check=False,
     )
     assert process.returncode == 0, process.stderr[-5000:]
     first, second = (torch.load(tmp_path / f"rank{i}.pth") for i in (0, 1))

@@ -14,6 +14,7 @@ Run = dict[str, Any]
 NOC, NOF, MIOU = ("80", "85", "90", "95"), ("85", "90"), ("1", "3", "5", "10", "20")
 UNTRAINED = "random weights: clicks and IoU mean nothing, times are real"
 DETAILS = {"samples", "p95 ms", "first click ms", "peak MB"}  # in report.md only
+NAME = "report.md"
 MAX_SKIPPED = 50  # listed in report.md; results.json has them all
 
 
@@ -52,7 +53,7 @@ def _tables(
 
 def _columns(run: Run) -> list[tuple[str, Callable[[Run], str]]]:
     """Head and content of the columns after the model's."""
-    most = max((len(run.get("miou_by_click", [])), 20))
+    most = run.get("max_clicks", 20)
 
     def of(key: str, part: str | None = None, digits: int = 2) -> Callable[[Run], str]:
         def show(run: Run) -> str:
@@ -168,7 +169,7 @@ def write(
         parts += ["## Samples", "Best, median and worst by the IoU at 5 clicks.",
                   *_images(pictures, out_dir)]
     parts += _markdown_skipped(results)
-    path = out_dir / "report.md"
+    path = out_dir / NAME
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     return [path, *drawn]
 
@@ -202,10 +203,11 @@ def _markdown_tables(results: dict[str, Any]) -> list[str]:
         parts += [f"## {naming.PROTOCOLS.get(protocol, protocol)} (`{protocol}`)",
                   text_table.markdown([head, *rows], left=left)]
     parts.append(
-        "NoC: mean clicks to that IoU, 20 where it is never reached; >=20: samples that need 20 or "
-        "more; SPC: seconds per click as the stock script counts them, with data loading and click "
-        "simulation; encode, click: median time of the method alone; session: what a caller waits "
-        "for, zoom-in and resizing included (of a network on a new roi each time in the total)."
+        "NoC: mean clicks to that IoU, the most that were made where it is never reached; >=: "
+        "samples that need as many or more; SPC: seconds per click as the stock script counts "
+        "them, with data loading and click simulation; encode, click: median time of the method "
+        "alone; session: what a caller waits for, zoom-in and resizing included (of a network on "
+        "a new roi each time in the total)."
     )
     notes = _notes(results)
     return parts + (["\n".join(f"- {n.removeprefix('* ')}" if not n.startswith("*") else

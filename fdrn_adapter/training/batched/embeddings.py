@@ -24,6 +24,7 @@ from fdrn_adapter.encoders.catalogue import (
 )
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE, ImageEncoder
 from fdrn_adapter.images import read_image
+from fdrn_adapter.output_folders import only_writer
 from fdrn_adapter.training.batched.pictures import sha256_of, write_whole_array, write_whole_text
 from fdrn_adapter.training.batched.processes import in_processes
 
@@ -113,10 +114,17 @@ def write_embeddings(
         what is wrong with images that cannot be read, a line each.
 
     Raises:
-        ValueError: the folder holds embeddings of another encoder.
+        ValueError: the folder holds embeddings of another encoder, or another process writes there.
     """
-    images = list(dict.fromkeys(images))
     folder.mkdir(parents=True, exist_ok=True)
+    with only_writer(folder, "embeddings"):
+        return _write(encoder, list(dict.fromkeys(images)), folder, processes, progress)
+
+
+def _write(
+    encoder: ImageEncoder, images: list[Path], folder: Path, processes: int,
+    progress: Callable[[int], None],
+) -> list[str]:
     head = {"format": FORMAT, "encoder": _public_name(encoder), "identity": identity_of(encoder),
             **_layout(encoder), "dtype": "float16"}
     path = folder / MANIFEST
@@ -150,7 +158,7 @@ def _read_manifest(path: Path, head: dict[str, Any]) -> dict[str, dict]:
     try:
         stored = json.loads(path.read_text(encoding="utf-8"))
         images = dict(stored.pop("images"))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path} is no manifest of `fdrn encode` ({error!r}); name another folder."
         ) from error

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fdrn_adapter import __version__
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.hosts.catalogue import encoder_of
+from fdrn_adapter.output_folders import only_writer
 from fdrn_adapter.training.batched import processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.embeddings import Embeddings, gives_embedding
@@ -190,11 +191,12 @@ class Job:
         net = self.network()
         if "WORLD_SIZE" in os.environ and self.count > 1:
             return self._under_torchrun(net)
-        kept = self.prepare(encoder_of(net))
-        if self.count > 1:
-            return self._in_processes()
-        with asked_by_ctrl_c(self.say) as stop:
-            return self.train(net, kept, stop)
+        with only_writer(self.out, "a training"):
+            kept = self.prepare(encoder_of(net))
+            if self.count > 1:
+                return self._in_processes()
+            with asked_by_ctrl_c(self.say) as stop:
+                return self.train(net, kept, stop)
 
     def train(self, net: nn.Module, kept: list[KeptPicture], stop: Callable[[], bool]) -> int:
         """Train in this process; returns the exit code."""

@@ -14,10 +14,10 @@ from torch import nn
 
 from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
 from fdrn_adapter.model import checkpoint
+from fdrn_adapter.output_folders import checksum, together
 from fdrn_adapter.training.batched import disks, processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.crops import shaken
-from fdrn_adapter.training.batched.pictures import write_whole_text
 from fdrn_adapter.training.batched.plan import Plan
 from fdrn_adapter.training.batched.stepper import Stepper
 
@@ -206,15 +206,19 @@ class Training:
         if is_fdrn(self.net):
             self.net.inference = self.plan.inference()
         self.net.eval()
-        checkpoint.save(self.net, self.folder / CHECKPOINT)
-        record = {
+        with together(self.folder, RECORD) as aside:
+            checkpoint.save(self.net, aside / CHECKPOINT)
+            record = {**self._record(), "sha256": checksum(aside / CHECKPOINT)}
+            (aside / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    def _record(self) -> dict[str, Any]:
+        return {
             **self.facts, "plan": self.plan.as_dict(), "processes": self.world,
             "steps": self.step, "samples": self.seen, "seconds": round(self.seconds, 1),
             "samples_per_s": round(self.seen / max(1e-9, self.seconds), 2),
             "pictures": len(self.corpus.pictures),
             "curve": {"columns": ["samples", "crop", "loss", "IoU"], "rows": self.curve},
         }
-        write_whole_text(self.folder / RECORD, json.dumps(record, indent=1) + "\n")
 
 
 def _groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
