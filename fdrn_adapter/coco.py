@@ -129,7 +129,9 @@ def images_of(stored: Any, source: str) -> list[CocoImage]:
     """
     try:
         return list(_images(stored))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError
+    ) as error:
         raise CocoError(
             f"{source} is not a COCO file with images, annotations and categories: {error!r}."
         ) from error

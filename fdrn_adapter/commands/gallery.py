@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 MODELS = ("distilled-hrnet18s",)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +26,19 @@ def main(args: argparse.Namespace) -> int:
     """Draw the gallery; returns the exit code."""
     from fdrn_adapter.optional import require_matplotlib
     from fdrn_adapter.timing import gallery
+    from fdrn_adapter.writable import writable_folder
 
     require_matplotlib()
+    out = Path(args.out)
+    writable_folder(out.parent)
+    if out.is_dir() or out.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"--out {out} should be a picture's file, with one of the endings {', '.join(SUFFIXES)}"
+        )
     names = [name.strip() for name in args.models.split(",") if name.strip()]
     if args.clicks is not None:
         return draw_stages(names, numbers_of(args.clicks), args.out)
-    gallery.draw(Path(args.out), gallery.masks_of(names))
+    gallery.draw(out, gallery.masks_of(names))
     print(f"Written: {args.out}")
     return 0
 

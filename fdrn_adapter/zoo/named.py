@@ -54,6 +54,11 @@ def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNe
             codebase.activate(place)
         read = pretrained_folder.from_pretrained if a_folder else checkpoint.load
         return NamedNetwork(read(source), True, None)
+    if source not in zoo.names() and (Path(source).suffix or Path(source).name != source):
+        raise ValueError(
+            f"There is no file {source}, and no network of that name: the zoo has "
+            f"{', '.join(zoo.names())}."
+        )
     entry = zoo.info(source)
     if entry.weights is None:
         model = zoo.build(source, root, seed=seed)

@@ -146,3 +146,9 @@ def test_a_reader_that_stops_reading_is_no_error():
                           stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["nofile.pth", "folder/nofile", "./none.pt"])
+def test_a_missing_file_is_said_to_be_one(name, tmp_path, capsys):
+    assert cli.main(["export", "--model", name, "--out", str(tmp_path)]) == 2
+    assert f"There is no file {name}" in capsys.readouterr().err

@@ -61,3 +61,12 @@ def test_numbers_of_clicks_rise(ritm, monkeypatch, capsys, numbers):
 def test_untrained_networks_are_refused(capsys):
     assert cli.main(["gallery", "--models", "H2-hrnet18s"]) == 2
     assert "no trained weights" in capsys.readouterr().err
+
+
+def test_a_bad_place_is_told_before_anything_is_computed(monkeypatch, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(gallery, "masks_of", lambda names: pytest.fail("it computes"))
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file" / "a.png", tmp_path, tmp_path / "a.txt", tmp_path / "none"):
+        assert cli.main(["gallery", "--out", str(out)]) == 2
+        assert "--out" in capsys.readouterr().err

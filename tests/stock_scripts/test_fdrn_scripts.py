@@ -91,7 +91,7 @@ def evaluate(root, cwd, checkpoint, *arguments):
         "-m", "fdrn_adapter.launcher", "--codebase", str(root), "--cpu",
         "--set", "EXPS_PATH=out", "--set", f"GRABCUT_PATH={cwd}",
         "scripts/evaluate_model.py", "NoBRS", "--checkpoint", checkpoint, "--datasets", "GrabCut",
-        *arguments, cwd=cwd, timeout=1500,
+        *arguments, cwd=cwd, timeout=3600,
     )
     assert process.returncode == 0, process.stderr[-4000:]
     return process.stdout
@@ -209,7 +209,7 @@ def test_gui_encodes_once_over_objects_clicks_and_undos(root, tmp_path):
         ["xvfb-run", "-a", "-s", "-screen 0 960x640x24", sys.executable, "drive.py",
          str(tmp_path / "portrait.png"), shot, "--codebase", str(root), "--cpu", "demo.py",
          "--checkpoint", "portrait.pth", "--limit-longest-size", side],
-        cwd=tmp_path, env=environment(), text=True, capture_output=True, timeout=600, check=False,
+        cwd=tmp_path, env=environment(), text=True, capture_output=True, timeout=3600, check=False,
     )
     assert "OBJECTS 3 CLICKS 10 UNDOS 4 ENCODINGS 1" in process.stdout, (
         process.stdout[-2000:] + process.stderr[-4000:]

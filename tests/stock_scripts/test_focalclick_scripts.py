@@ -122,7 +122,7 @@ def coco_mval(tmp_path_factory) -> Path:
 
 def launch(root: Path, cwd: Path, *arguments: str):
     process = python("-m", "fdrn_adapter.launcher", "--codebase", str(root), "--cpu",
-                     "--set", "EXPS_PATH=out", *arguments, cwd=cwd, timeout=1500)
+                     "--set", "EXPS_PATH=out", *arguments, cwd=cwd, timeout=3600)
     assert process.returncode == 0, process.stdout[-3000:] + process.stderr[-6000:]
     return process
 

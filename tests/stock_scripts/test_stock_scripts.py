@@ -201,7 +201,7 @@ def test_training_in_two_processes(tmp_path, data):
                "--cpu", "--set", "EXPS_PATH=out", "--set", f"COCO_MVAL_PATH={data}", "train.py",
                "experiments/tiny.py", "--workers", "1", "--batch-size", "4"]
     process = subprocess.run(command, cwd=tmp_path, env=environment(), text=True,
-                             capture_output=True, timeout=600, check=False)
+                             capture_output=True, timeout=3600, check=False)
     assert process.returncode == 0, process.stderr[-4000:]
     assert [p.name for p in (tmp_path / "out" / "tiny").iterdir()] == ["000"]
     assert (tmp_path / "out" / "tiny" / "000" / "checkpoints" / "last_checkpoint.pth").is_file()
@@ -254,6 +254,6 @@ def test_demo_under_a_virtual_display(tmp_path, data):
                str(data / "data_GT" / "0.png"), "--codebase", str(root), "--cpu", "demo.py",
                "--checkpoint", name, "--limit-longest-size", "128"]
     process = subprocess.run(command, cwd=tmp_path, env=environment(), text=True,
-                             capture_output=True, timeout=300, check=False)
+                             capture_output=True, timeout=3600, check=False)
     assert "OBJECTS 1 CLICKS 1" in process.stdout, process.stderr[-4000:]
     assert process.returncode == 0

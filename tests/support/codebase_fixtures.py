@@ -97,7 +97,7 @@ def environment(**extra: str) -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", **extra}
 
 
-def python(*arguments: str, cwd: Path, timeout: int = 300, **extra: str):
+def python(*arguments: str, cwd: Path, timeout: int = 3600, **extra: str):
     """Run the Python of the tests; returns the finished process with its texts."""
     return subprocess.run(
         [sys.executable, *arguments], cwd=cwd, env=environment(**extra), text=True,
