@@ -15,4 +15,7 @@ def resized_to(image: Tensor, side: int) -> Tensor:
     if longest == side:
         return image
     size = [max(1, round(length * side / longest)) for length in image.shape[-2:]]
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+    options = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    if size[1] == 1:  # where torch gives all rows the first one's value, unless these stay
+        image = F.interpolate(image, (size[0], image.shape[3]), **options)
+    return F.interpolate(image, size, **options)

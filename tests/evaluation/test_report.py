@@ -81,6 +81,9 @@ def test_the_terminals_table(results):
 def test_a_run_of_another_number_of_clicks(results):
     results["runs"] = [a_run("A", protocol="long", miou_by_click=[0.5] * 100)]
     assert ">=100@90%" in report.terminal_table(results)
+    results["runs"] = [a_run("A", max_clicks=3, miou_by_click=[0.5] * 3)]
+    assert ">=3@90%" in report.terminal_table(results)
+    assert ">=20" not in report.terminal_table(results)
 
 
 def test_report_and_plots(results, tmp_path):

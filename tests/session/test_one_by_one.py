@@ -110,6 +110,15 @@ class Interrupt:
             sys.settrace(None)
 
 
+def interrupt(call, session, at, once):
+    cut = Interrupt(at, once)
+    try:
+        cut.around(call, session)
+    except KeyboardInterrupt:
+        return
+    assert cut.count <= at  # with caches filled there are fewer lines
+
+
 def check_interrupted(model, name, step, **options):
     """At every `step`-th line of a call: as before, or as after; and a second try works."""
     call, counter = CALLS[name], Interrupt(once=options.pop("once", True))
@@ -119,15 +128,13 @@ def check_interrupted(model, name, step, **options):
     after = told(session)
     assert counter.count > 10 and (after != before or name in ("set_image again", "peek"))
     for at in range(0, counter.count, step):
-        session, cut = clicked(model, **options), Interrupt(at, counter.once)
-        with pytest.raises(KeyboardInterrupt):
-            cut.around(call, session)
+        session = clicked(model, **options)
+        interrupt(call, session, at, counter.once)
         seen = told(session)
         assert seen in (before, after), (name, at)
         if step == 1 and seen == before:
             session = clicked(model, **options)
-            with pytest.raises(KeyboardInterrupt):
-                Interrupt(at, counter.once).around(call, session)
+            interrupt(call, session, at, counter.once)
             call(session)
             assert told(session) == after, (name, at, "second try")
 

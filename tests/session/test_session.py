@@ -358,20 +358,20 @@ def test_clicks_that_are_none_are_refused(model, click):
 
 
 def test_double_precision_default_dtypes_and_autocast_change_nothing():
-    net = random_fdrn()
-    want = fdrn_adapter.InteractiveSession(net, crop=96)
-    want.set_image(picture())
+    image = picture()  # which is drawn in the default dtype
+    want = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
+    want.set_image(image)
     double = fdrn_adapter.InteractiveSession(random_fdrn().double(), crop=96)
     other = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
     torch.set_default_dtype(torch.float64)
     try:
-        other.set_image(picture())
+        other.set_image(image)
     finally:
         torch.set_default_dtype(torch.float32)
-    double.set_image(picture())
+    double.set_image(image)
     cast = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
     with torch.autocast("cpu", torch.bfloat16):
-        cast.set_image(picture())
+        cast.set_image(image)
     for row, col, positive in CLICKS[:3]:
         want.add_click(col, row, positive)
         double.add_click(col, row, positive)

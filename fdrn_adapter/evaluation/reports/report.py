@@ -53,7 +53,7 @@ def _tables(
 
 def _columns(run: Run) -> list[tuple[str, Callable[[Run], str]]]:
     """Head and content of the columns after the model's."""
-    most = run.get("max_clicks", 20)
+    most = run.get("max_clicks") or max(len(run.get("miou_by_click", [])), 20)
 
     def of(key: str, part: str | None = None, digits: int = 2) -> Callable[[Run], str]:
         def show(run: Run) -> str:
