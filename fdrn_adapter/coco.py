@@ -115,7 +115,7 @@ def read_coco(path: str | Path) -> list[CocoImage]:
     """
     try:
         stored = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CocoError(f"{path} is not a COCO file: {error!r}.") from error
     return images_of(stored, str(path))
 
