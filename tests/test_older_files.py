@@ -13,6 +13,7 @@ from support.training_fixtures import config, fdrn_model, make_trainer, stock_da
 
 import fdrn_adapter
 from fdrn_adapter import training
+from fdrn_adapter.model.settings import EARLIER_MODULES
 from fdrn_adapter.training import state
 
 OLDER = Path(__file__).parent / "data" / "older"
@@ -62,7 +63,7 @@ def test_a_training_goes_on_from_its_state(ritm, tmp_path):
     data = training.DynamicScaleDataset(
         stock_dataset(write_folder(tmp_path / "data")), (64, 64), (96, 96)
     )
-    model = fdrn_model()
+    model = fdrn_model(**EARLIER_MODULES)
     trainer = make_trainer(model, cfg, data, ema_decay=0.9)
     assert trainer.cfg.start_epoch == stored["epoch"] + 1 == 1
     assert all(torch.equal(value, model.state_dict()[k]) for k, value in stored["weights"].items())

@@ -5,7 +5,10 @@ from pathlib import Path
 
 from fdrn_adapter.commands import options
 
-NUMBERS = ("b_low", "b_high", "b_low_tilde", "b_high_tilde", "context_channels", "encoder_max_side")
+NUMBERS = (
+    "b_low", "b_mid", "b_high", "b_low_tilde", "b_mid_tilde", "b_high_tilde", "context_channels",
+    "encoder_max_side",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name in NUMBERS:
         parser.add_argument("--" + name.replace("_", "-"), metavar="N", type=int,
                             help="as of fdrn_adapter.wrap")
+    parser.add_argument("--use-mid", action="store_true", help="recycle f_mid (stride 8) too")
     parser.add_argument("--freeze-encoder", action="store_true", help="never train F1's backbone")
     parser.add_argument("--half", action="store_true", help="store weights in half precision")
     options.add_codebase(parser)
@@ -48,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     host = open_network(str(stock), args.codebase).model
     model = fdrn_adapter.wrap(
         host, encoder=args.encoder, init=args.init, encoder_weights=args.encoder_weights,
-        freeze_encoder=args.freeze_encoder, copy=False, **options,
+        freeze_encoder=args.freeze_encoder, use_mid=args.use_mid, copy=False, **options,
     )
     fdrn_adapter.save(model, out, half=args.half)
     print(f"{out}: {model}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import HIGH, LOW
+from fdrn_adapter.grafts.injection import HIGH, LOW, MID
 from fdrn_adapter.hosts.description import HostInfo
 
 EMBEDDING = "embedding"  # one map, of which views are made after its alignment
@@ -31,9 +31,9 @@ class Backbone(nn.Module):
 
     Attributes:
         offers: names of the maps that `forward` returns, in this order. `ImageEncoder` makes views
-            of "low" and "high" and recycles any other map as it comes.
+            of "low", "mid" and "high" and recycles any other map as it comes.
         taps: where they are read; a map that is not used has none, and comes as None.
-        project_low: whether f_low goes on through a 3x3 convolution of its own.
+        project_low: whether f_low and f_mid go on through 3x3 convolutions of their own.
         mean, std: normalisation of the RGB image in [0, 1]; None for the host's.
         side: longest side in pixels that images are brought to, None for any up to the cap.
         key_channels: of the view that the affinity compares, where the map is an embedding.
@@ -64,6 +64,10 @@ class Backbone(nn.Module):
     @property
     def low(self) -> Tap | None:
         return self.taps.get(LOW)
+
+    @property
+    def mid(self) -> Tap | None:
+        return self.taps.get(MID)
 
     @property
     def high(self) -> Tap | None:
@@ -115,6 +119,7 @@ class EncoderFamily:
         frozen: whether its backbones cannot be trained.
         stages: what b_low and b_high index, for messages ("stage 1 of "); empty where both index
             the same stage.
+        mid_stage: what b_mid indexes, likewise.
     """
 
     name: str = ""
@@ -124,6 +129,7 @@ class EncoderFamily:
     embeds: bool = False
     frozen: bool = False
     stages: tuple[str, str] = ("", "")
+    mid_stage: str = ""
 
     def accepts(self, encoder: str) -> bool:
         """Whether an encoder of that name is of this family."""
@@ -148,6 +154,10 @@ class EncoderFamily:
         """How many blocks b_low and b_high can index."""
         return 1, 1
 
+    def mid_blocks(self, encoder: str) -> int:
+        """How many blocks b_mid can index; 0 where there is no map at stride 8 to recycle."""
+        return 0
+
     def counts_like(self, info: HostInfo) -> bool:
         """Whether equal indices of an encoder's and a host's blocks mean equal depths."""
         return False
@@ -162,6 +172,8 @@ class EncoderFamily:
             host: the stock network, whose code base may provide the class.
             info: description of the host.
             b_low, b_high: blocks to read, None for a map that is not used.
+
+        Families that have `mid_blocks` also take `b_mid`, which is passed where f_mid is used.
 
         Raises:
             ValueError: there is no such network here.

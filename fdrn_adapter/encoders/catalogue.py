@@ -44,14 +44,16 @@ def family_of(encoder: str) -> EncoderFamily:
 
 
 def build_backbone(
-    name: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+    name: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None,
+    b_mid: int | None = None,
 ) -> Backbone:
     """The backbone called `name`; see `EncoderFamily.build`.
 
     Raises:
         ValueError: unknown name, or there is no such network here.
     """
-    return family_of(name).build(name, host, info, b_low, b_high)
+    of_mid = {} if b_mid is None else {"b_mid": b_mid}
+    return family_of(name).build(name, host, info, b_low, b_high, **of_mid)
 
 
 def build_encoder(

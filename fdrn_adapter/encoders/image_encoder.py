@@ -3,36 +3,35 @@
 import torch
 from torch import Tensor, nn
 
-from fdrn_adapter.encoders import sam_space
 from fdrn_adapter.encoders.aligned_views import AlignedViews
-from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone
+from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone, Tap
 from fdrn_adapter.encoders.fingerprint import Fingerprint, numbers_of
-from fdrn_adapter.encoders.pretrained import fitted
 from fdrn_adapter.encoders.sizes import resized_to, shrink_to
+from fdrn_adapter.encoders.starts import Starts
 from fdrn_adapter.features import recycling
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import HIGH, LOW
-from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE
+from fdrn_adapter.grafts.injection import HIGH, LOW, MID
+from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE, MID_STRIDE
 
 VIEW_CHANNELS = 128  # C^k of eq. 2
-LOW_CHANNELS = 32  # f_low of encoders that are not HRNets
+LOW_CHANNELS = 32  # f_low, and f_mid, of encoders that are not HRNets
 MAX_SIDE = 1280  # default cap of the longest side, pixels
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Starts, nn.Module):
     """Turn an image into the features that every click recycles.
 
     Two 3x3 convolutions give the two views of f_high, K and Q. Encoders other than HRNets get a
-    further 3x3 that brings f_low to 32 channels. Any other map that the backbone offers is recycled
-    as it comes.
+    further 3x3 that brings f_low to 32 channels, and another for f_mid. Any other map that the
+    backbone offers is recycled as it comes.
 
     Args:
         backbone: from `catalogue.build_backbone`.
         name: how the user called it.
         mean, std: normalisation of the RGB image in [0, 1].
-        project_low: add the 3x3 for f_low.
+        project_low: add the 3x3 for f_low and f_mid.
         max_side: larger images are shrunk to this longest side, pixels.
         frozen: never train the backbone (its batch-norm statistics neither). The views stay
             trainable: they start at random and belong to the adapter.
@@ -54,8 +53,9 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.name, self.max_side, self.frozen = name, max_side, frozen
         self.backbone = backbone
-        low, high = backbone.low, backbone.high
-        self.key_view = self.query_view = self.context_view = self.low_projection = None
+        low, mid, high = backbone.low, backbone.mid, backbone.high
+        self.key_view = self.query_view = self.context_view = None
+        self.low_projection = self.mid_projection = None
         if high is not None:
             self.key_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
             self.query_view = nn.Conv2d(high.channels, VIEW_CHANNELS, 3, padding=1)
@@ -63,6 +63,8 @@ class ImageEncoder(nn.Module):
                 self.context_view = nn.Conv2d(high.channels, context_channels, 3, padding=1)
         if low is not None and project_low:
             self.low_projection = nn.Conv2d(low.channels, LOW_CHANNELS, 3, padding=1)
+        if mid is not None and project_low:
+            self.mid_projection = nn.Conv2d(mid.channels, LOW_CHANNELS, 3, padding=1)
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.views = None
@@ -78,9 +80,12 @@ class ImageEncoder(nn.Module):
     @property
     def low_channels(self) -> int:
         """Channels of the recycled f_low, 0 when it is not used."""
-        if self.backbone.low is None:
-            return 0
-        return LOW_CHANNELS if self.low_projection is not None else self.backbone.low.channels
+        return _channels(self.backbone.low, self.low_projection)
+
+    @property
+    def mid_channels(self) -> int:
+        """Channels of the recycled f_mid, 0 when it is not used."""
+        return _channels(self.backbone.mid, self.mid_projection)
 
     @property
     def context_channels(self) -> int:
@@ -99,7 +104,7 @@ class ImageEncoder(nn.Module):
         }
 
     def intakes(self) -> dict[str, Intake]:
-        """What the host takes of the maps, by level: LOW (TFI) and HIGH (SFI)."""
+        """What the host takes of the maps, by level: LOW and MID (TFI) and HIGH (SFI)."""
         found = {}
         if self.views is not None:
             used = {LOW: ("low", LOW_STRIDE, self.views.context_view),
@@ -109,6 +114,8 @@ class ImageEncoder(nn.Module):
         if self.backbone.low is not None:
             maps = ("low",) if self.context_view is None else ("low", "context")
             found[LOW] = Intake("low", maps, Grid(LOW_STRIDE))
+        if self.backbone.mid is not None:
+            found[MID] = Intake("mid", ("mid",), Grid(MID_STRIDE))
         if self.backbone.high is not None:
             found[HIGH] = Intake(
                 "affinity", ("key", "query"), Grid(HIGH_STRIDE), recycling.affinity
@@ -129,8 +136,9 @@ class ImageEncoder(nn.Module):
     def _views(self, read: dict[str, Tensor | None]) -> dict[str, Tensor]:
         """The recycled maps out of the backbone's."""
         maps = {name: m for name, m in read.items() if m is not None and name != HIGH}
-        if LOW in maps and self.low_projection is not None:
-            maps[LOW] = self.low_projection(maps[LOW])
+        for level, projection in ((LOW, self.low_projection), (MID, self.mid_projection)):
+            if level in maps and projection is not None:
+                maps[level] = projection(maps[level])
         high = read.get(HIGH)
         if high is not None:
             maps["key"], maps["query"] = self.key_view(high), self.query_view(high)
@@ -150,7 +158,8 @@ class ImageEncoder(nn.Module):
 
         Returns:
             features with maps "low" (B, C, H/4, W/4), "key" and "query" (B, 128, H/16, W/16), and
-            "context" (B, context_channels, H/16, W/16) where there is one.
+            where there are such "mid" (B, C, H/8, W/8) and "context" (B, context_channels, H/16,
+            W/16).
         """
         x = self.resized(image, max_side)
         return self.features_from(
@@ -169,16 +178,6 @@ class ImageEncoder(nn.Module):
         if self.backbone.side is not None:
             return resized_to(image, self.backbone.side)
         return shrink_to(image, self.max_side if max_side is None else max_side)
-
-    def start(self) -> str | None:
-        """Load what comes with the backbone and start the views of an embedding, in place.
-
-        Returns:
-            what the weights are; None where none come with it.
-        """
-        if self.views is not None:
-            self.views.start(sam_space.components()["deviations"])
-        return self.backbone.start()
 
     def features_from(
         self, maps: dict[str, Tensor], image_size: tuple[int, int],
@@ -204,7 +203,8 @@ class ImageEncoder(nn.Module):
         )
 
     def features_of(
-        self, low: Tensor | None, high: Tensor | None, size: tuple[int, int]
+        self, low: Tensor | None, high: Tensor | None, size: tuple[int, int],
+        mid: Tensor | None = None,
     ) -> ImageFeatures:
         """The recycled features out of the backbone's two maps, for training.
 
@@ -214,16 +214,18 @@ class ImageEncoder(nn.Module):
             low: (B, C, H/4, W/4), None where it is not used.
             high: (B, C, H/16, W/16), None where it is not used.
             size: rows and columns of the images.
+            mid: (B, C, H/8, W/8), None where it is not used.
         """
-        maps = self._views({LOW: low, HIGH: high})
+        maps = self._views({LOW: low, MID: mid, HIGH: high})
         return self.features_from(maps, size, size, hashed=False)
 
     @property
     def architecture(self) -> str:
         """What the features look like, for telling those of another model apart."""
         taps = self.backbone.taps
-        views = [self.low_channels, VIEW_CHANNELS, *filter(None, [self.context_channels])]
-        others = [tap.channels for name, tap in taps.items() if name not in (LOW, HIGH)]
+        views = [self.low_channels, VIEW_CHANNELS,
+                 *filter(None, [self.context_channels, self.mid_channels])]
+        others = [tap.channels for name, tap in taps.items() if name not in (LOW, MID, HIGH)]
         channels = [*(views if len(others) < len(taps) else ()), *others]
         paths = ", ".join(tap.path for tap in taps.values())
         return f"{self.name}({paths}; {', '.join(map(str, channels))})"
@@ -252,39 +254,9 @@ class ImageEncoder(nn.Module):
         # It watches this object's modules; a copy has its own.
         return {**self.__dict__, "_fingerprint": None}
 
-    def train_like(self, reference: nn.Module) -> None:
-        """Give the backbone's parameters the learning-rate factor of the host's backbone."""
-        factor = getattr(next(reference.parameters()), "lr_mult", None)
-        if factor is not None:
-            for parameter in self.backbone.parameters():
-                parameter.lr_mult = factor
 
-    def load_from_host(self, host_backbone: nn.Module) -> bool:
-        """Start from the host's own weights where every tensor has its counterpart.
-
-        Returns:
-            whether that was so; otherwise nothing is changed.
-        """
-        theirs, ours = host_backbone.state_dict(), self.backbone.state_dict()
-        fits = self.backbone.same_depth(host_backbone) and all(
-            k in theirs and theirs[k].shape == v.shape for k, v in ours.items()
-        )
-        if fits:
-            self.backbone.load_state_dict({k: theirs[k] for k in ours})
-        return fits
-
-    def load_from_file(self, state_dict: dict[str, Tensor], source: str) -> None:
-        """Start the backbone from a file of weights, strictly.
-
-        Args:
-            state_dict: weights of the stock backbone or of an ImageNet checkpoint of it; a
-                "model.", "module.", "backbone." or "feature_extractor." prefix is dropped and
-                parts that F1 does not have (stage 4, heads) are ignored.
-            source: its name, for messages.
-
-        Raises:
-            ValueError: weights are missing or have another shape.
-        """
-        self.backbone.load_state_dict(
-            fitted(state_dict, self.backbone.state_dict(), source, self.name)
-        )
+def _channels(tap: Tap | None, projection: nn.Conv2d | None) -> int:
+    """Of a recycled map."""
+    if tap is None:
+        return 0
+    return tap.channels if projection is None else projection.out_channels

@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily, Tap
 from fdrn_adapter.encoders.offsets import measure_offsets
 from fdrn_adapter.features.roi import Grid
-from fdrn_adapter.grafts.injection import HIGH, LOW
-from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE, HostInfo
+from fdrn_adapter.grafts.injection import HIGH, LOW, MID
+from fdrn_adapter.hosts.description import HIGH_STRIDE, LOW_STRIDE, MID_STRIDE, HostInfo
 
 TIMM_PREFIX = "timm:"
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_STRIDES = {LOW: LOW_STRIDE, HIGH: HIGH_STRIDE}
+_STRIDES = {LOW: LOW_STRIDE, MID: MID_STRIDE, HIGH: HIGH_STRIDE}
 
 
 class TimmBackbone(Backbone):
@@ -28,12 +28,14 @@ class TimmBackbone(Backbone):
         ValueError: timm does not know the name, or the backbone lacks one of the strides.
     """
 
-    def __init__(self, name: str, use_low: bool, use_high: bool):
+    def __init__(self, name: str, use_low: bool, use_high: bool, use_mid: bool = False):
         super().__init__()
         self.timm_name = name
         probe = _features_only(name)
         strides = probe.feature_info.reduction()
-        wanted = [level for level, used in ((LOW, use_low), (HIGH, use_high)) if used]
+        used = {LOW: use_low, MID: use_mid, HIGH: use_high}
+        wanted = [level for level in used if used[level]]
+        self.offers = (LOW, MID, HIGH) if use_mid else (LOW, HIGH)
         indices = {level: _deepest(name, strides, _STRIDES[level]) for level in wanted}
         infos = {level: probe.feature_info[i] for level, i in indices.items()}
         self.out_indices = sorted(indices.values())
@@ -76,10 +78,10 @@ class TimmBackbone(Backbone):
         maps = self.net(x)
         return [m.permute(0, 3, 1, 2) if self.channels_last_maps else m for m in maps]
 
-    def forward(self, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def forward(self, x: Tensor) -> tuple[Tensor | None, ...]:
         maps = self.maps(x)
-        low, high = (self._position.get(level) for level in self.offers)
-        return None if low is None else maps[low], None if high is None else maps[high]
+        places = [self._position.get(level) for level in self.offers]
+        return tuple(None if place is None else maps[place] for place in places)
 
 
 def _timm(name: str) -> Any:
@@ -110,7 +112,8 @@ def _deepest(name: str, strides: list[int], stride: int) -> int:
     if stride not in strides:
         raise ValueError(
             f"timm backbone {name!r} has maps at strides {strides}; FDRN reads strides "
-            f"{LOW_STRIDE} and {HIGH_STRIDE}. Choose a backbone with both."
+            f"{LOW_STRIDE} and {HIGH_STRIDE}, and {MID_STRIDE} for f_mid. Choose a backbone with "
+            "them."
         )
     return max(i for i, s in enumerate(strides) if s == stride)
 
@@ -141,11 +144,15 @@ class TimmEncoders(EncoderFamily):
         # "user/model"), whose content then decides what is built.
         return re.fullmatch(TIMM_PREFIX + "[A-Za-z0-9][A-Za-z0-9_.]*", encoder) is not None
 
+    def mid_blocks(self, encoder: str) -> int:
+        return 1
+
     def build(
-        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None
+        self, encoder: str, host: nn.Module, info: HostInfo, b_low: int | None, b_high: int | None,
+        b_mid: int | None = None,
     ) -> TimmBackbone:
         name = encoder.removeprefix(TIMM_PREFIX)
-        return TimmBackbone(name, b_low is not None, b_high is not None)
+        return TimmBackbone(name, b_low is not None, b_high is not None, b_mid is not None)
 
 
 TIMM = TimmEncoders()

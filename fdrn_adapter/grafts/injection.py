@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fdrn_adapter.features import current
 from fdrn_adapter.features.intake import Aligned, Intake
 
-LOW, HIGH = "low", "high"  # the levels of features
+LOW, MID, HIGH = "low", "mid", "high"  # the levels of features
 
 
 def tokens_to_map(tokens: Tensor, rows: int, cols: int) -> Tensor:

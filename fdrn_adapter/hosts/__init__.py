@@ -14,6 +14,8 @@ from fdrn_adapter.hosts.description import (
     HIGH_STRIDE,
     LOW_BRANCH,
     LOW_STRIDE,
+    MID_BRANCH,
+    MID_STRIDE,
     HostInfo,
 )
 from fdrn_adapter.hosts.family import HostFamily
@@ -26,6 +28,8 @@ __all__ = [
     "HOST_PACKAGES",
     "LOW_BRANCH",
     "LOW_STRIDE",
+    "MID_BRANCH",
+    "MID_STRIDE",
     "HostFamily",
     "HostInfo",
     "UnsupportedHostError",

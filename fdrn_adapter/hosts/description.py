@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-LOW_STRIDE, HIGH_STRIDE = 4, 16
-LOW_BRANCH, HIGH_BRANCH = 0, 2
+LOW_STRIDE, MID_STRIDE, HIGH_STRIDE = 4, 8, 16
+LOW_BRANCH, MID_BRANCH, HIGH_BRANCH = 0, 1, 2
 # Sides of the fixed crops of FDRNs on either framework (Table 2), pixels.
 RITM_CROP, FOCALCLICK_CROP = 288, 256
 
@@ -29,6 +29,8 @@ class HostInfo:
         low_blocks, high_blocks: how many blocks these have; b_low_tilde and b_high_tilde index
             them.
         low_channels, high_channels: channels of the maps there, at stride 4 and 16.
+        mid_site, mid_blocks, mid_channels: the same for f_mid, at stride 8; no blocks where there
+            is no place for it.
         click_maps, click_encoder: paths of what draws clicks and of what encodes the drawn maps.
         click_channels: channels of the stock click encoder's output, 0 when it has none.
         missing_click_encoder: why the clicks cannot be decoupled, empty when they can.
@@ -50,6 +52,9 @@ class HostInfo:
     click_maps: str
     click_encoder: str
     click_channels: int
+    mid_site: str = ""
+    mid_blocks: int = 0
+    mid_channels: int = 0
     missing_click_encoder: str = ""
     pipeline: str = ""
     refines: bool = False

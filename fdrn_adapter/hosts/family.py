@@ -23,9 +23,10 @@ class HostFamily:
         parts: what a network of the family has, as paths of attributes; it is told by them.
         engine_parts: what the engines' graphs need besides.
         default_encoder: the image encoder where none is named.
-        low_stage, high_stage: what b_low_tilde and b_high_tilde index, for messages; where both
-            are one stage, f_low may not enter behind f_high.
-        value_factor: channels of the values of eq. 4, as multiple of the map's (fitted to Table 2).
+        low_stage, mid_stage, high_stage: what b_low_tilde, b_mid_tilde and b_high_tilde index, for
+            messages; where the first and the last are one stage, f_low may not enter behind f_high.
+        value_factor: channels of the values of eq. 4, as multiple of the map's, for networks of the
+            time before they could be chosen (`value_channels=None`).
         click_encoder: class that stands in for the host's click encoder.
     """
 
@@ -36,6 +37,7 @@ class HostFamily:
     engine_parts: tuple[str, ...] = ()
     default_encoder: str = "hrnet18"
     low_stage: str = "the host's stage 3"
+    mid_stage: str = "the host's stage 3"
     high_stage: str = "the host's stage 3"
     value_factor: int = 1
     click_encoder: type[DecoupledClickEncoder] = DecoupledClickEncoder

@@ -9,6 +9,7 @@ from fdrn_adapter.grafts.injection import BranchInjection
 from fdrn_adapter.hosts.description import (
     HIGH_BRANCH,
     LOW_BRANCH,
+    MID_BRANCH,
     HostInfo,
     common_fields,
     framework,
@@ -61,6 +62,9 @@ class HRNetFamily(HostFamily):
             high_blocks=len(branches),
             low_channels=int(channels[LOW_BRANCH]),
             high_channels=int(channels[HIGH_BRANCH]),
+            mid_site=f"{_BACKBONE}.stage3",
+            mid_blocks=len(branches),
+            mid_channels=int(channels[MID_BRANCH]),
             click_encoder="maps_transform",
             **common_fields(net, pipeline, "maps_transform", int(backbone.conv1.out_channels)),
         )

@@ -14,7 +14,7 @@ _SIDE = f"{_BACKBONE}.patch_embed_side1"
 
 
 class SegFormerFamily(HostFamily):
-    """Features enter the tokens of blocks of stages 1 and 3; clicks come in behind stage 1."""
+    """Features enter the tokens of blocks of stages 1 to 3; clicks come in behind stage 1."""
 
     name = "segformer"
     title = "RITM or FocalClick SegFormerModel"
@@ -29,6 +29,7 @@ class SegFormerFamily(HostFamily):
     )
     default_encoder = "segformer_b0"
     low_stage = "the host's stage 1"
+    mid_stage = "the host's stage 2"
     value_factor = 2
     click_encoder = DecoupledPatchEmbedding
 
@@ -48,6 +49,9 @@ class SegFormerFamily(HostFamily):
             high_blocks=len(stages[2]),
             low_channels=widths[0],
             high_channels=widths[2],
+            mid_site=f"{_BACKBONE}.block2",
+            mid_blocks=len(stages[1]),
+            mid_channels=widths[1],
             click_encoder=_SIDE,
             **common_fields(net, pipeline, _SIDE, widths[0]),
         )

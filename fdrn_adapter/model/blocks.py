@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fdrn_adapter import hosts
 from fdrn_adapter.encoders import catalogue
 
-LEVELS = ("low", "high")
+LEVELS = ("low", "mid", "high")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Level:
         return b, self.entered.choose(f"b_{self.name}_tilde", b_tilde, default)
 
 
-def levels(encoder: str, info: hosts.HostInfo) -> list[Level]:
-    """The levels of a pair of image encoder and host.
+def levels(encoder: str, info: hosts.HostInfo) -> dict[str, Level]:
+    """The levels of a pair of image encoder and host, f_mid where both have it.
 
     Equal blocks are of equal depth where both networks are HRNets (Table 6); the third stages of
     SegFormer B0 and B3 have 2 and 18 blocks.
@@ -71,17 +71,19 @@ def levels(encoder: str, info: hosts.HostInfo) -> list[Level]:
     """
     theirs, ours = catalogue.family_of(encoder), hosts.family_of(info)
     comparable = theirs.counts_like(info)
-    rows = zip(
-        LEVELS, theirs.stages, theirs.blocks(encoder), (ours.low_stage, ours.high_stage),
-        (info.low_blocks, info.high_blocks), strict=True,
+    (low_stage, high_stage), (low, high) = theirs.stages, theirs.blocks(encoder)
+    rows = (
+        ("low", low_stage, low, ours.low_stage, info.low_blocks),
+        ("mid", theirs.mid_stage, theirs.mid_blocks(encoder), ours.mid_stage, info.mid_blocks),
+        ("high", high_stage, high, ours.high_stage, info.high_blocks),
     )
-    return [
-        Level(
+    return {
+        name: Level(
             name, Blocks(f"{stage}the image encoder {encoder!r}", read - 1),
             Blocks(entry, entered - 1), comparable,
         )
-        for name, stage, read, entry, entered in rows
-    ]
+        for name, stage, read, entry, entered in rows if read and entered
+    }
 
 
 def choose(
@@ -97,12 +99,19 @@ def choose(
         used: the levels that are recycled.
 
     Raises:
-        ValueError: no such encoder or block; high-level features from the shallower of two blocks
-            of one stage.
+        ValueError: no such encoder or block; f_mid of an encoder or for a host that has none;
+            high-level features from the shallower of two blocks of one stage.
     """
-    low, high = levels(encoder, info)
-    chosen = {level.name: level.choose(*wanted[level.name]) for level in (low, high)}
-    if used == LEVELS:
+    there = levels(encoder, info)
+    if "mid" in used and "mid" not in there:
+        raise ValueError(
+            f"use_mid=True: the image encoder {encoder!r} has no f_mid (a map at stride 8), or "
+            f"the host ({info.name}) has no place for it. HRNets, SegFormers and timm backbones "
+            "have one, HRNet and SegFormer hosts the place; leave use_mid out for others."
+        )
+    chosen = {name: there[name].choose(*pair) for name, pair in wanted.items()}
+    low, high = there["low"], there["high"]
+    if {"low", "high"} <= set(used):
         for i, (suffix, deep, shallow) in enumerate(
             (("", high.read, low.read), ("_tilde", high.entered, low.entered))
         ):

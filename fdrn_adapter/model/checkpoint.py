@@ -187,9 +187,10 @@ def _fdrn_arguments(
             "fdrn_adapter."
         )
     check_stored(values.get("encoder"))
-    channels = values.get("context_channels", 0)
-    if isinstance(channels, int) and channels > _MOST_CHANNELS:
-        raise CheckpointError(f"context_channels is at most {_MOST_CHANNELS}, got {channels}.")
+    for name in ("context_channels", "value_channels"):
+        channels = values.get(name)
+        if isinstance(channels, int) and channels > _MOST_CHANNELS:
+            raise CheckpointError(f"{name} is at most {_MOST_CHANNELS}, got {channels}.")
     values["host"] = copy_network(host) if host is not None else _stock(
         values.get("host"), weights, allowed
     )

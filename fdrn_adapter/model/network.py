@@ -16,9 +16,9 @@ from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.intake import Intake
 from fdrn_adapter.features.recycling import whole_images
 from fdrn_adapter.grafts.click_encoder import DecoupledClickMaps, without_decoupled_maps
-from fdrn_adapter.grafts.injection import HIGH, LOW, injections
-from fdrn_adapter.grafts.integration import SemanticFeatureIntegration, TextureFeatureIntegration
+from fdrn_adapter.grafts.injection import HIGH, LOW, MID, injections
 from fdrn_adapter.model.inference import Inference
+from fdrn_adapter.model.integrations import integrations
 from fdrn_adapter.model.recycles import Recycles
 from fdrn_adapter.model.settings import Settings, takes_settings
 
@@ -70,7 +70,10 @@ class FDRNModel(Recycles, nn.Module):
         self._replaced: dict[str, nn.Module] = {}
         self.image_encoder = self._build_encoder(host)
         self._note_checksum()
-        self.sfi, self.tfi = self._integrations(host)
+        self.sfi, self.tfi, self.tfi_mid = integrations(
+            self.settings, self.info, self.image_encoder,
+            getattr(host.get_submodule(self.info.backbone), "norm_layer", nn.BatchNorm2d),
+        )
         self.host = host
         self._graft()
         reference = next(host.parameters())
@@ -85,7 +88,8 @@ class FDRNModel(Recycles, nn.Module):
         if not settings.levels:
             return None
         backbone = build_backbone(
-            settings.encoder, host, self.info, settings.tapped("low"), settings.tapped("high")
+            settings.encoder, host, self.info, settings.tapped("low"), settings.tapped("high"),
+            settings.tapped("mid"),
         )
         return build_encoder(
             backbone, settings.encoder, host.normalization, settings.encoder_max_side,
@@ -107,25 +111,6 @@ class FDRNModel(Recycles, nn.Module):
         elif found:
             self.settings = dataclasses.replace(self.settings, encoder_sha256=found)
 
-    def _integrations(self, host: nn.Module):
-        settings, info = self.settings, self.info
-        norm = getattr(host.get_submodule(info.backbone), "norm_layer", nn.BatchNorm2d)
-        sfi = tfi = None
-        if settings.use_high:
-            values = settings.value_channels
-            if values is None:
-                values = info.high_channels * hosts.family_of(info).value_factor
-            sfi = SemanticFeatureIntegration(
-                info.high_channels, settings.identity, norm, values, settings.shortcut_kernel,
-                settings.affinity,
-            )
-        if settings.use_low:
-            extra = self.image_encoder.low_channels + self.image_encoder.context_channels
-            tfi = TextureFeatureIntegration(
-                info.low_channels, extra, settings.identity, norm, settings.shortcut_kernel
-            )
-        return sfi, tfi
-
     def _graft(self) -> None:
         """Change the host in place: hooks where features enter, and the decoupled click encoder."""
         self._inject()
@@ -136,6 +121,7 @@ class FDRNModel(Recycles, nn.Module):
         info, settings, family = self.info, self.settings, hosts.family_of(self.info)
         places = {
             LOW: (self.tfi, info.low_site, settings.b_low_tilde),
+            MID: (self.tfi_mid, info.mid_site, settings.b_mid_tilde),
             HIGH: (self.sfi, info.high_site, settings.b_high_tilde),
         }
         intakes = {} if self.image_encoder is None else self.image_encoder.intakes()

@@ -17,8 +17,13 @@ from fdrn_adapter.model import blocks
 from fdrn_adapter.model.inference import Inference
 
 INITS = ("identity", "paper")
+_SWITCHES = ("decouple_clicks", "use_low", "use_mid", "use_high", "freeze_encoder", "norms")
 CONTEXT_CHANNELS = 64  # of an embedding
 MIN_SIDE = 32  # pixels of the longest side that F1 sees
+# The integration modules before their widths could be chosen, in files and recipes of that time.
+EARLIER_MODULES = {
+    "value_channels": None, "shortcut_kernel": 1, "affinity": "literal", "norms": True,
+}
 
 
 @dataclass(frozen=True)
@@ -47,13 +52,17 @@ class Settings:
     value_channels: int | None = None  # C, or 2C on SegFormer hosts: before this could be chosen
     shortcut_kernel: int = 1
     affinity: str = "literal"
+    norms: bool = True
+    use_mid: bool = False
+    b_mid: int | None = None
+    b_mid_tilde: int | None = None
     encoder_sha256: str = ""  # of an encoder in a file of its own
     inference: Inference | None = None
 
     def __post_init__(self) -> None:
         if self.init not in INITS:
             raise ValueError(f"init should be one of {INITS}, got {self.init!r}.")
-        for name in ("decouple_clicks", "use_low", "use_high", "freeze_encoder"):
+        for name in _SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"{name} is True or False, got {getattr(self, name)!r}.")
         if not _is_int(self.encoder_max_side) or self.encoder_max_side < MIN_SIDE:
@@ -85,7 +94,7 @@ class Settings:
         if channels and not self.levels:
             raise ValueError("context_channels without an encoder: set use_low and use_high.")
         embeds = self.encoder is not None and catalogue.family_of(self.encoder).embeds
-        if channels and self.levels != blocks.LEVELS and not embeds:
+        if channels and not (self.use_low and self.use_high) and not embeds:
             raise ValueError(
                 "context_channels brings f_high to where f_low enters the host: it needs "
                 "use_low=True and use_high=True."
@@ -117,7 +126,7 @@ class Settings:
         encoder = hosts.family_of(info).default_encoder if self.encoder is None else self.encoder
         wanted = {
             level: (getattr(self, f"b_{level}"), getattr(self, f"b_{level}_tilde"))
-            for level in blocks.LEVELS
+            for level in blocks.LEVELS if level != "mid" or self.use_mid
         }
         chosen: dict[str, Any] = {}
         for level, pair in blocks.choose(encoder, info, wanted, self.levels).items():

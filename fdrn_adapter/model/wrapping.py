@@ -36,16 +36,20 @@ def wrap(
     encoder_weights: str | Path | None = None,
     encoder_max_side: int = MAX_SIDE,
     context_channels: int = 0,
-    value_channels: int | None = None,
-    shortcut_kernel: int = 1,
-    affinity: str = "literal",
+    value_channels: int | None = 256,
+    shortcut_kernel: int = 3,
+    affinity: str = "gather",
+    norms: bool = False,
+    use_mid: bool = False,
+    b_mid: int | None = None,
+    b_mid_tilde: int | None = None,
     encoder_sha256: str = "",
     inference: Inference | dict[str, Any] | None = None,
 ) -> FDRNModel:
     """Turn a stock RITM or FocalClick network into its FDRN variant (Sec. 3.2 and 3.3).
 
     With `init="identity"` the result computes what the host computes until it is trained: unlike
-    in the paper, shortcuts select the host's features, the last norms of the residuals are zero,
+    in the paper, shortcuts select the host's features, the last layers of the residuals are zero,
     and the host's click encoder stays in a sum with the decoupled one. `init="paper"` builds the
     paper's modules as they stand, for training from ImageNet weights.
 
@@ -83,11 +87,18 @@ def wrap(
             joined with f_low in the TFI. 0 for the paper's network. Useful where F1 knows more than
             the host, such as a pretrained F1 beside a host that starts at random. Of an embedding:
             the channels of its context, 64 where 0.
-        value_channels: of the values of eq. 4; None for the host's C (2C on SegFormer hosts). The
-            paper's parameter counts fit 256.
+        value_channels: of the values of eq. 4, where the paper's parameter counts fit 256; None
+            for the host's C (2C on SegFormer hosts).
         shortcut_kernel: 1 or 3, of the shortcuts in SFI and TFI. The paper's counts fit 3.
         affinity: "gather" (each place takes a mean over all places) or "literal" (eq. 4 as it
             stands, where each place scatters its value).
+        norms: batch norms in the ResBlocks of SFI and TFI, instead of biases.
+            `value_channels=None, shortcut_kernel=1, affinity="literal", norms=True` is what this
+            package had before it had these options.
+        use_mid: recycle f_mid too (the last row of Table 5): the encoder's map at stride 8, which
+            enters the host's by a TFI of its own. HRNet: branch 1 of stage 3; SegFormer: stage 2.
+        b_mid, b_mid_tilde: blocks of f_mid, counted and chosen like the others; HRNet: modules of
+            stage 3, SegFormer: transformer blocks of stage 2.
         encoder_sha256: of the file of encoder="onnx:FILE", where it is to be a certain one; another
             content is a warning. "" for that of the file, which checkpoints then name.
         inference: how the network is to be used (see `model.inference.Inference`); travels with
@@ -108,15 +119,15 @@ def wrap(
     settings = Settings(
         b_low, b_high, b_low_tilde, b_high_tilde, None if encoder is None else full_name(encoder),
         init, decouple_clicks, use_low, use_high, freeze_encoder, encoder_max_side,
-        context_channels, value_channels, shortcut_kernel, affinity, encoder_sha256,
-        Inference.of(inference),
+        context_channels, value_channels, shortcut_kernel, affinity, norms, use_mid,
+        b_mid, b_mid_tilde, encoder_sha256, Inference.of(inference),
     )
     describe_host(host)  # refuse before copying
     model = FDRNModel(copy_network(host) if copy else host, **vars(settings))
     if model.image_encoder is not None:
         model.encoder_source = _start_encoder(model, encoder_weights)
     elif encoder_weights is not None:
-        raise ValueError("encoder_weights without an encoder: set use_low or use_high.")
+        raise ValueError("encoder_weights without an encoder: set use_low, use_mid or use_high.")
     return model
 
 

@@ -182,5 +182,5 @@ def parts_of(model: nn.Module) -> dict[str, list[nn.Module]]:
     }
     if host is not model:
         parts["SFI"] = [m for m in (model.sfi,) if m is not None]
-        parts["TFI"] = [m for m in (model.tfi,) if m is not None]
+        parts["TFI"] = [m for m in (model.tfi, model.tfi_mid) if m is not None]
     return parts | family_of(info).timed_parts(host, info)

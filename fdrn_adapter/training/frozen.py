@@ -26,13 +26,19 @@ class FrozenFeatures:
         global_size: rows and columns that images are resized to.
 
     Raises:
-        ValueError: the encoder is not frozen, so its maps would not stay as they are.
+        ValueError: the encoder is not frozen, so its maps would not stay as they are, or reads
+            f_mid.
     """
 
     def __init__(self, encoder: ImageEncoder, folder: str | Path, global_size: tuple[int, int]):
         if not encoder.frozen:
             raise ValueError(
                 "Only features of a frozen encoder can be kept: wrap(..., freeze_encoder=True)."
+            )
+        if encoder.backbone.mid is not None:
+            raise ValueError(
+                "Features are kept for f_low and f_high alone: train without kept features, or "
+                "wrap(..., use_mid=False)."
             )
         self.encoder, self.global_size = encoder, tuple(global_size)
         size = "x".join(map(str, self.global_size))

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter.hosts.catalogue import encoder_of
+from fdrn_adapter.model.settings import EARLIER_MODULES
 from fdrn_adapter.model.wrapping import wrap
 from fdrn_adapter.training import paper
 from fdrn_adapter.training.dataset import PREFIX, DynamicScaleDataset
@@ -110,6 +111,7 @@ def init_model(cfg: Any, recipe: Lite, package: str = "isegm") -> tuple[nn.Modul
             freeze_encoder=True, use_high=recipe.use_high, use_low=recipe.use_low,
             decouple_clicks=recipe.decouple_clicks, encoder_max_side=MAX_SIDE,
             context_channels=recipe.context_channels, b_low_tilde=0, b_high_tilde=0,
+            **EARLIER_MODULES,  # of the time when these were trained
         )
         if recipe.decouple_clicks:
             with torch.no_grad():

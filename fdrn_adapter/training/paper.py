@@ -9,8 +9,6 @@ a tenth, and 48.
 
 `fdrn run --set KEY=VALUE` reaches everything: EPOCHS, EPOCH_LEN (samples), LR, CROP and GLOBAL
 (sides, pixels), PRETRAINED=none, FOLDER=DIR (see `sources`), and --batch-size of train.py.
-
-The row of Table 5 with f_mid cannot be run: `wrap` recycles f_low and f_high only.
 """
 
 import importlib
@@ -86,7 +84,7 @@ class PaperRun:
         variant: name in the zoo, which knows the networks and the b's; a stock network trains on
             the same samples without FDRN.
         data: see `sources.open_source`.
-        use_low, use_high: Table 5.
+        use_low, use_high, use_mid: Table 5.
         blocks: b_low, b_high, b_low_tilde, b_high_tilde (Table 6); None for the zoo's.
         decouple_clicks, dynamic_scale: Table 7.
         schedule: None for A.1's of the data.
@@ -96,6 +94,7 @@ class PaperRun:
     data: str
     use_low: bool = True
     use_high: bool = True
+    use_mid: bool = False
     blocks: tuple[int, int, int, int] | None = None
     decouple_clicks: bool = True
     dynamic_scale: bool = True
@@ -116,7 +115,7 @@ class PaperRun:
         if self.entry.fdrn is None:
             return None
         options = {**self.entry.fdrn, "use_low": self.use_low, "use_high": self.use_high,
-                   "decouple_clicks": self.decouple_clicks}
+                   "use_mid": self.use_mid, "decouple_clicks": self.decouple_clicks}
         if self.blocks is not None:
             names = ("b_low", "b_high", "b_low_tilde", "b_high_tilde")
             options |= dict(zip(names, self.blocks, strict=True))
@@ -142,7 +141,7 @@ def init_model(cfg: Any, run: PaperRun) -> tuple[nn.Module, Any]:
         options = run.fdrn_options
         if options is not None:
             weights = None
-            if run.use_low or run.use_high:
+            if run.use_low or run.use_mid or run.use_high:
                 host = imagenet.host_entry(run.entry.host_params)
                 weights = imagenet.encoder_weights(cfg, options["encoder"], host, run.variant)
             model = wrap(model, copy=False, encoder_weights=weights, **options)

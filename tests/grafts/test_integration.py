@@ -35,10 +35,11 @@ def test_affinity_against_loops(size):
     assert not torch.allclose(got.sum(2), torch.ones(2, size[0] * size[1]).double())
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, None])
 @pytest.mark.parametrize("identity", [False, True])
-def test_sfi_against_loops(identity):
+def test_sfi_against_loops(identity, norm):
     torch.manual_seed(3)
-    sfi = SemanticFeatureIntegration(4, identity, nn.BatchNorm2d).double().eval()
+    sfi = SemanticFeatureIntegration(4, identity, norm).double().eval()
     for module in sfi.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_()
@@ -62,8 +63,10 @@ def test_sfi_against_loops(identity):
     assert torch.equal(got, f) if identity else not torch.allclose(got, f)
 
 
-def test_identity_block_keeps_negative_values_and_can_learn():
-    block = ResBlock(6, 10, True, nn.BatchNorm2d)
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, None])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_identity_block_keeps_negative_values_and_can_learn(norm, kernel):
+    block = ResBlock(6, 10, True, norm, kernel)
     f, x = torch.randn(2, 6, 5, 5), torch.randn(2, 10, 5, 5)
     assert torch.equal(block(x, f), f)
     block(x, f).square().sum().backward()
@@ -102,9 +105,13 @@ def test_both_directions_of_eq_4_against_loops(direction):
     assert (max(abs(s - 1) for s in sums) < 1e-9) == (direction == "gather")
 
 
-def test_identity_block_with_a_shortcut_of_3x3():
-    torch.manual_seed(5)
-    block = ResBlock(4, 6, True, nn.BatchNorm2d, shortcut_kernel=3).eval()
-    f = torch.randn(1, 4, 5, 5)
-    with torch.no_grad():
-        assert torch.equal(block(torch.randn(1, 6, 5, 5), f), f)
+@pytest.mark.parametrize(("channels", "values"), [(72, 256), (160, 256)])
+def test_parameters_by_hand(channels, values):
+    """What Table 2 was fitted with: biases everywhere, no norms, every kernel 3x3."""
+    def conv(inside, outside):
+        return 9 * inside * outside + outside
+
+    sfi = SemanticFeatureIntegration(channels, False, None, values, shortcut_kernel=3)
+    both = channels + values
+    wanted = conv(channels, values) + 2 * conv(both, channels) + conv(channels, channels)
+    assert sum(p.numel() for p in sfi.parameters()) == wanted

@@ -11,11 +11,14 @@ from support.networks import build_host
 import fdrn_adapter
 from fdrn_adapter.training import imagenet, paper, sources
 
-FILES = sorted(str(p.relative_to(made.ROOT).with_suffix("")) for p in made.ROOT.rglob("*.py"))
+FILES = sorted(
+    str(p.relative_to(made.ROOT).with_suffix("")) for p in made.ROOT.rglob("*.py")
+    if p.parent.name != "studies"  # programs of their own, see test_studies
+)
 # One of each kind runs by default.
 QUICK = {
     "sbd/h1_hrnet18", "cocolvis/h2_hrnet18s", "brats/h2_hrnet18s", "warm_start/ritm",
-    "sbd/b0_segformerB0_star",
+    "sbd/b0_segformerB0_star", "ablations/table5_low_mid_high",
 }
 NEEDS_CHECKOUT = ("small/lite", "small/ritm", "small/fdrn_h2", "small/own")  # they import isegm
 
@@ -120,13 +123,14 @@ ROWS = {  # data set, encoder, b_low, b_high, b_low_tilde, b_high_tilde; Tables 
 }
 TABLE6 = ((0, 0, 0, 0), (0, 1, 0, 1), (0, 2, 0, 2), (0, 3, 0, 2), (1, 1, 1, 1), (1, 2, 1, 2),
           (1, 3, 1, 2), (2, 2, 2, 2), (2, 3, 2, 2), (3, 3, 2, 2))
-DEFAULT = {"use_low": True, "use_high": True, "decouple_clicks": True, "dynamic_scale": True,
-           "blocks": None, "schedule": None}
+DEFAULT = {"use_low": True, "use_high": True, "use_mid": False, "decouple_clicks": True,
+           "dynamic_scale": True, "blocks": None, "schedule": None}
 ABLATIONS = {
     "table5_none": {"use_low": False, "use_high": False, "decouple_clicks": False},
     "table5_high": {"use_low": False, "decouple_clicks": False},
     "table5_low": {"use_high": False, "decouple_clicks": False},
     "table5_low_high": {"decouple_clicks": False},
+    "table5_low_mid_high": {"use_mid": True, "decouple_clicks": False},
     "table7_fixed_scale": {"dynamic_scale": False},
     "table7_one_click_map": {"decouple_clicks": False},
     **{"table6_" + "_".join(map(str, b)): {"blocks": b, "decouple_clicks": False} for b in TABLE6},
@@ -171,7 +175,7 @@ def test_ablations_are_the_paper_s(name):
     options = run.fdrn_options
     blocks = tuple(options[k] for k in ("b_low", "b_high", "b_low_tilde", "b_high_tilde"))
     assert blocks == (expected["blocks"] or (3, 3, 2, 2))
-    for switch in ("use_low", "use_high", "decouple_clicks"):
+    for switch in ("use_low", "use_high", "use_mid", "decouple_clicks"):
         assert options[switch] == expected[switch]
 
 

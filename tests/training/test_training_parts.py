@@ -49,7 +49,7 @@ def test_identity_init_opens_up_after_one_step():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     backward(model)
     # What starts from zero learns at once and lets the gradient through from the next step on.
-    assert gradient_of(model, "sfi.block.shortcut") and gradient_of(model, "tfi.block.residual.4")
+    assert gradient_of(model, "sfi.block.shortcut") and gradient_of(model, "tfi.block.residual.2")
     assert not gradient_of(model, "image_encoder.key_view")
     optimizer.step()
     optimizer.zero_grad()

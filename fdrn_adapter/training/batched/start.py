@@ -15,7 +15,7 @@ HOSTS = {"hrnet18s": "sam-hrnet18s", "hrnet18": "RITM-hrnet18", "hrnet32": "RITM
 # Of the zoo's sam-hrnet18s and distilled-hrnet18s.
 FDRN_OPTIONS = {
     "init": "paper", "context_channels": 64, "value_channels": 256, "shortcut_kernel": 3,
-    "affinity": "gather", "b_low_tilde": 0, "b_high_tilde": 0,
+    "affinity": "gather", "norms": True, "b_low_tilde": 0, "b_high_tilde": 0,
 }
 
 
