@@ -5,7 +5,6 @@ import sys
 
 from fdrn_adapter.commands import options
 
-DEFAULT_MODEL = "distilled-hrnet18s"
 TITLE = "FDRN"
 
 
@@ -16,10 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models. Arguments after -- go to labelme."
     )
     parser.epilog = "Example: fdrn labelme --model fdrn.pth -- photographs/ --output labels/"
-    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
-                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    options.add_model(parser)
     options.add_engine(parser)
-    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
     options.add_codebase(parser)
     parser.add_argument("arguments", metavar="ARG", nargs="*", help="for labelme")
 

@@ -4,6 +4,8 @@ import argparse
 
 from fdrn_adapter.engines.choice import names
 
+DEFAULT_MODEL = "distilled-hrnet18s"
+
 
 def add_codebase(
     parser: argparse.ArgumentParser,
@@ -21,6 +23,15 @@ def add_engine(
     parser.add_argument("--engine", metavar="E", default=default,
                         help=f"that runs the networks: auto, the fastest for their device that is "
                              f"installed, {', '.join(names())} ({note})")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model M and --crop N, of what a network is asked for."""
+    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
+                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    parser.add_argument("--crop", metavar="N", type=int,
+                        help="side of the crop in pixels (default: what the network was trained "
+                             "for)")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

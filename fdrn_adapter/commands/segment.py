@@ -6,8 +6,6 @@ from pathlib import Path
 
 from fdrn_adapter.commands import options
 
-DEFAULT_MODEL = "distilled-hrnet18s"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Define the arguments of `fdrn segment`."""
@@ -29,10 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("coco", "labelme"), default="coco",
                         help="of a .json file (default: %(default)s)")
     parser.add_argument("--label", default="object", help="of a .json file (default: %(default)s)")
-    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
-                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    options.add_model(parser)
     options.add_engine(parser)
-    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
     options.add_codebase(parser)
 
 
@@ -86,7 +82,7 @@ def _segmented(args: argparse.Namespace, image):
     from fdrn_adapter.zoo.named import announced
 
     named = announced(args.model, args.codebase)
-    session = InteractiveSession(named.model, args.engine, args.crop or named.crop)
+    session = InteractiveSession(named.model, args.engine, args.crop)
     session.set_image(image)
     if args.mask:
         session.set_mask(read_image(args.mask).max(axis=2) > 0)

@@ -2,10 +2,10 @@
 
 import argparse
 import os
+import signal
 
 from fdrn_adapter.commands import options
 
-DEFAULT_MODEL = "distilled-hrnet18s"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, LABEL_STUDIO_TOKEN = "FDRN_TOKEN", "LABEL_STUDIO_API_KEY"
 
@@ -17,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Without a token the server is for this machine only."
     )
     parser.epilog = "Example: fdrn serve --label-studio http://localhost:8080"
-    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
-                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    options.add_model(parser)
     parser.add_argument("--host", default="127.0.0.1",
                         help="address to listen on; others than loopback need a token "
                              "(default: %(default)s)")
@@ -28,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"that requests have to carry; better given as ${TOKEN}, which other "
                              "users of this machine do not see")
     options.add_engine(parser)
-    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
     options.add_codebase(parser)
     parser.add_argument("--memory", metavar="MIB", type=int, default=1024,
                         help="for images, objects and features (default: %(default)s)")
@@ -72,6 +70,8 @@ def main(args: argparse.Namespace) -> int:
         timeout_graceful_shutdown=30, server_header=False,
     )
     server = uvicorn.Server(config)
+    # uvicorn stops gracefully and then raises the signal anew, which would end us without a word.
+    signal.signal(signal.SIGTERM, server.handle_exit)
     socket = config.bind_socket()
     port = socket.getsockname()[1]
     print(f"{args.model} ({served.bridge.engine}) on http://{args.host}:{port}", flush=True)

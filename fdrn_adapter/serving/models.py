@@ -32,7 +32,6 @@ def open_model(
     Raises:
         ValueError: there is no such network, or an option is out of range.
     """
-    named = announced(model, codebase)
-    if options.get("crop") is None:
-        options["crop"] = named.crop
-    return ServedModel(model, PromptSession(named.model, max_bytes, **options))
+    return ServedModel(
+        model, PromptSession(announced(model, codebase).model, max_bytes, **options)
+    )

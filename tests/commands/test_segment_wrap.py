@@ -13,6 +13,8 @@ import fdrn_adapter
 from fdrn_adapter import cli
 from fdrn_adapter.coco import read_coco
 from fdrn_adapter.commands import segment
+from fdrn_adapter.serving import models
+from fdrn_adapter.zoo import named
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,23 @@ def test_clicks_of_both_signs_in_their_order(checkpoint, photo, capsys):
     stored = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(stored, want * 255) and want.any()
     assert f"{want.sum()} of {want.size} pixels" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("error:The network was trained for crops")
+def test_the_network_says_at_what_crop_it_is_used(checkpoint, photo, monkeypatch):
+    """Whatever the zoo has for its kind."""
+    def opened(source, root=None, seed=0):
+        model = fdrn_adapter.load(checkpoint)
+        model.inference = {"crop": 64, "threshold": 0.5}
+        return named.NamedNetwork(model, True, (96, 96))
+
+    monkeypatch.setattr(named, "open_network", opened)
+    out = photo.with_name("mask.png")
+    assert cli.main(["segment", str(photo), "--click", "96,72", "--out", str(out)]) == 0
+    want = by_session(checkpoint, lambda s: s.add_click(96, 72))
+    assert np.array_equal(cv2.imread(str(out), cv2.IMREAD_UNCHANGED) > 0, want) and want.any()
+    mask, _ = models.open_model("any").bridge.predict(picture(), [(96, 72)])
+    assert np.array_equal(mask, want)
 
 
 def test_boxes_masks_and_annotation_files(checkpoint, photo):
