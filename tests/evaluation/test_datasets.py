@@ -1,5 +1,6 @@
 """Every layout on a tiny copy of it; what is broken is named, and the rest stays usable."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -255,3 +256,44 @@ def test_bad_specs(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(ValueError, match="has no folder of masks .* or instance maps"):
         datasets.open_dataset(f"folder:{tmp_path}")
+
+
+def write_coco(file: Path, masks: list[np.ndarray], crowd: np.ndarray) -> None:
+    from fdrn_adapter.coco import rle_of
+    from fdrn_adapter.serving.outputs import NamedMask, coco_document
+
+    document = coco_document([("a.jpg", masks[0].shape, [NamedMask("x", m) for m in masks])])
+    document["annotations"].append({"id": 9, "image_id": 1, "category_id": 1, "iscrowd": 1,
+                                    "segmentation": rle_of(crowd)})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(document))
+
+
+def test_coco_has_a_sample_for_each_annotation_and_ignores_crowds(tmp_path, image):
+    pytest.importorskip("pycocotools")
+    labels = two_objects()
+    masks, crowd = [labels == 1, labels == 4], np.zeros_like(labels, dtype=bool)
+    crowd[:9, :] = True
+    file = tmp_path / "annotations" / "instances_val2017.json"
+    write_coco(file, masks, crowd)
+    with pytest.raises(BadSampleError, match=r"a.jpg#1: there is no .*a.jpg, nor in folders near"):
+        datasets.open_dataset(f"COCO={tmp_path}").load(0)
+    save(tmp_path / "val2017" / "a.jpg", image)
+    data = datasets.open_dataset(f"coco={tmp_path}")
+    assert (data.name, data.ids) == ("COCO", ["a.jpg#1", "a.jpg#2"])
+    for number, mask in enumerate(masks):
+        found = data.load(number).mask
+        assert np.array_equal(found == 1, mask)
+        assert np.array_equal(found == -1, crowd & ~mask) and (found == -1).any()
+    both, bad = data.load_group([0, 1])
+    assert not bad and both.object_ids == ("a.jpg#1", "a.jpg#2")
+    stored = json.loads(file.read_text())
+    stored["annotations"][0]["segmentation"]["size"] = [1, 1]
+    file.write_text(json.dumps(stored))
+    with pytest.raises(BadSampleError, match="annotation 1: .*its size is"):
+        datasets.open_dataset(f"COCO={tmp_path}").load(0)
+    write_coco(tmp_path / "annotations" / "instances_train2017.json", masks, crowd)
+    with pytest.raises(ValueError, match="several COCO files in .*instances_train2017.json, "):
+        datasets.open_dataset(f"COCO={tmp_path}")
+    with pytest.raises(ValueError, match="^COCO: there is no COCO file in .*Expected: one COCO"):
+        datasets.open_dataset(f"COCO={tmp_path / 'val2017'}")

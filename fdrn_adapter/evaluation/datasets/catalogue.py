@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fdrn_adapter.evaluation.datasets import brats, folders, glas, pairs, pascal_voc, sbd
+from fdrn_adapter.evaluation.datasets import brats, coco, folders, glas, pairs, pascal_voc, sbd
 from fdrn_adapter.evaluation.datasets.layout import Item, Layout, Read
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample, as_sample, joined
 from fdrn_adapter.table import Table
@@ -17,7 +17,7 @@ FOLDER, FOLDER_255 = folders.NAME, folders.NAME_255
 # In the order of the paper.
 LAYOUTS: Table[Layout] = Table("fdrn_adapter.datasets", (
     pairs.GRABCUT, pairs.BERKELEY, pairs.DAVIS, sbd.SBD, pascal_voc.PASCAL_VOC, pairs.COCO_MVAL,
-    glas.GLAS, brats.BRATS, *brats.OTHERS, folders.FOLDER, folders.FOLDER_255,
+    glas.GLAS, brats.BRATS, *brats.OTHERS, coco.COCO, folders.FOLDER, folders.FOLDER_255,
 ))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from fdrn_adapter.coco import CocoImage, mask_functions, read_coco
 from fdrn_adapter.evaluation.datasets.catalogue import FOLDER, FOLDER_255, Dataset, open_dataset
+from fdrn_adapter.evaluation.datasets.coco import image_file, image_folders
 from fdrn_adapter.evaluation.datasets.layout import pixels, read_instance
 from fdrn_adapter.image_folders import files_in
 from fdrn_adapter.label_maps import AUTO, IGNORE, instance_labels
@@ -98,14 +99,12 @@ def _coco(file: Path, images: str, source: int) -> list[Picture]:
     mask_functions()  # say now that pycocotools is missing
     if not file.is_file():
         raise ValueError(f"There is no file {file}.")
-    folders = [Path(images).expanduser()] if images else [
-        file.parent, file.parent / "images", file.parent.parent / "images", file.parent.parent
-    ]
+    folders = [Path(images).expanduser()] if images else image_folders(file)
     pictures, missing = [], []
     for image in read_coco(file):
         if not image.objects:
             continue
-        path = next((f / image.file_name for f in folders if (f / image.file_name).is_file()), None)
+        path = image_file(folders, image.file_name)
         if path is None:
             missing.append(image.file_name)
             continue
