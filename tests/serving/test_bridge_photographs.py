@@ -1,9 +1,11 @@
 """The bridge on photographs (FDRN_GRABCUT_ROOT, a GrabCut folder): masks are those of clicks.
 
-Both tests print their figures: run with -s.
+They print their figures: run with -s.
 """
 
 import os
+import statistics
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from fdrn_adapter.session import InteractiveSession
 
 pytestmark = pytest.mark.slow
 
-MODEL = os.environ.get("FDRN_SERVED_MODEL", "lite-fdrn-context")
+MODEL = os.environ.get("FDRN_SERVED_MODEL", "distilled-hrnet18s")
 CLICKS = (1, 2, 3, 5, 8)
 
 
@@ -121,6 +123,36 @@ def test_all_prompts_at_once_are_as_good_as_one_by_one(photographs, model):
         print(f"\n{name:22s}" + " ".join(f"{np.mean(values):.3f}" for values in table), end="")
     assert one_by_one == grown
     assert abs(np.mean(one_by_one) - np.mean(replayed)) < 0.01
+
+
+def test_one_more_click_runs_the_network_once(photographs, model):
+    """Times of add_click and of a request with one more click, in turns: their ratio is printed."""
+    session, bridge = InteractiveSession(model), PromptSession(model)
+    session.warm_up()
+    times = {"click": [], "request": [], "request by key": []}
+    for sample in photographs[:10]:
+        rng = np.random.default_rng(len(times["click"]))
+        clicks = sequence(rng, sample.image.shape[:2], 9)
+        session.set_image(sample.image)
+        key = bridge.predict(sample.image, split(clicks[:1], True)).image_key
+        named = PromptSession(model)
+        named.predict(sample.image, split(clicks[:1], True), image_key=key)
+        session.add_click(*clicks[0][0], clicks[0][1])
+        for number in range(2, len(clicks) + 1):
+            (x, y), positive = clicks[number - 1]
+            lists = split(clicks[:number], True), split(clicks[:number], False)
+            for name, ask, given in (
+                ("click", session.add_click, (x, y, positive)),
+                ("request", bridge.predict, (sample.image, *lists)),
+                ("request by key", named.predict, (None, *lists, None, None, key)),
+            ):
+                start = time.perf_counter()
+                answer = ask(*given)
+                times[name].append(time.perf_counter() - start)
+                assert name == "click" or answer.computed == 1
+    half = {name: statistics.median(found) * 1e3 for name, found in times.items()}
+    print("\n" + ", ".join(f"{name} {ms:.2f} ms ({ms / half['click']:.2f} of a click)"
+                           for name, ms in half.items()))
 
 
 def iou(found, truth):

@@ -44,13 +44,14 @@ class StandIn(BaseHTTPRequestHandler):
             "/api/tasks/1": {
                 "id": 1, "name": "task", "size": 1, "data_chunk_size": 1, "mode": "annotation",
                 "data_original_chunk_type": "imageset", "data_compressed_chunk_type": "imageset",
-                "created_date": DATE, "updated_date": DATE, "url": "http://localhost/api/tasks/1",
-                "jobs": {"count": 1, "completed": 0, "validation": 0, "url": None},
+                "organization": None, "created_date": DATE, "updated_date": DATE, "url": "http://localhost/api/tasks/1",
+                "jobs": {"count": 1, "completed": 0, "validation": 0,
+                         "url": "http://localhost/api/jobs?task_id=1"},
                 "labels": {"url": "http://localhost/api/labels?task_id=1"}},
             "/api/labels": {"count": 0, "next": None, "previous": None, "results": []},
             "/api/tasks/1/data/meta": {
                 "size": 1, "start_frame": 0, "stop_frame": 0, "deleted_frames": [],
-                "image_quality": 70, "frame_filter": "", "chunk_size": 1,
+                "image_quality": 70, "frame_filter": "", "chunk_size": 1, "chunks_updated_date": DATE,
                 "frames": [{"width": 240, "height": 160, "name": "a.png", "related_files": 0}]},
         }
         if path == "/api/tasks/1/data":

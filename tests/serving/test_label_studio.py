@@ -45,7 +45,8 @@ def label_studio(tmp_path_factory):
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
     }
     process = subprocess.Popen(
-        [command, "start", "--no-browser", "--internal-host", "127.0.0.1", "--port", str(port),
+        [command, "start", "--no-browser", "--enable-legacy-api-token", "--port", str(port),
+         "--internal-host", "127.0.0.1",
          "--username", "a@b.example", "--password", "secret123", "--user-token", TOKEN],
         env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )

@@ -22,7 +22,7 @@ httpx = pytest.importorskip("httpx")
 pytest.importorskip("uvicorn")
 pytestmark = pytest.mark.slow
 
-MODEL = os.environ.get("FDRN_SERVED_MODEL", "lite-fdrn-context")
+MODEL = os.environ.get("FDRN_SERVED_MODEL", "distilled-hrnet18s")
 SECONDS = float(os.environ.get("FDRN_LOAD_SECONDS", 180))
 USERS, MEMORY_MIB, MOST_CLICKS = 20, 256, 8
 

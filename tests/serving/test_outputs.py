@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -179,3 +181,66 @@ def test_files_are_whole_or_not_there(tmp_path):
     with pytest.raises(TypeError):
         write_output(path, {"a": object()})
     assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_labelmes_own_loader_opens_its_documents(tmp_path):
+    label_file = pytest.importorskip("labelme._label_file")
+    masks = [blobs(5), np.zeros((60, 80), bool)]
+    masks[1][5:20, 5:30] = True
+    Image.fromarray(np.zeros((60, 80, 3), np.uint8)).save(tmp_path / "a.png")
+    named = [NamedMask(name, mask) for name, mask in zip(("holes", "solid"), masks, strict=True)]
+    write_output(tmp_path / "a.json", labelme_document("a.png", (60, 80), named))
+    read = label_file.read_label_file(str(tmp_path / "a.json"))
+    assert len(read.image_data) > 0
+    holes, solid = read.shapes
+    assert (holes["label"], holes["shape_type"]) == ("holes", "mask")
+    (left, top), (right, bottom) = holes["points"]
+    assert np.array_equal(holes["mask"], masks[0][top : bottom + 1, left : right + 1])
+    assert np.array_equal(filled([np.array(solid["points"])], (60, 80)), masks[1])
+
+
+@pytest.mark.slow
+def test_two_hundred_masks_of_photographs_with_holes(tmp_path):
+    """Written to files and read back by other programs' readers (FDRN_INSTANCES_ROOT: a folder with
+    instances/ of label maps)."""
+    root = os.environ.get("FDRN_INSTANCES_ROOT")
+    if not root:
+        pytest.skip("set FDRN_INSTANCES_ROOT to a folder with instances/")
+    pytest.importorskip("pycocotools")
+    from pycocotools.coco import COCO
+
+    masks = masks_with_holes(Path(root) / "instances", 200)
+    images = [(f"{i}.png", m.shape, [NamedMask("x", m)]) for i, m in enumerate(masks)]
+    worst = {}
+    for name, options in (("RLE", {}), ("polygons", {"as_polygons": True}),
+                          ("polygons within a pixel", {"as_polygons": True, "tolerance_px": 1.0})):
+        write_output(tmp_path / "c.json", coco_document(images, **options))
+        read = COCO(tmp_path / "c.json")
+        worst[name] = min(iou(read.annToMask(a).astype(bool), m)
+                          for a, m in zip(read.anns.values(), masks, strict=True))
+    print(f"\nworst IoU of {len(masks)} masks:", worst)
+    assert len(masks) == 200 and worst["RLE"] == 1 and worst["polygons"] >= 0.99
+    label_file = pytest.importorskip("labelme._label_file")
+    for name, size, objects in images[:20]:
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / name)
+        write_output(tmp_path / "l.json", labelme_document(name, size, objects))
+        (shape,) = label_file.read_label_file(str(tmp_path / "l.json")).shapes
+        (left, top), (right, bottom) = shape["points"]
+        found = np.zeros(size, bool)
+        found[top : bottom + 1, left : right + 1] = shape["mask"]
+        assert np.array_equal(found, objects[0].mask)
+
+
+def masks_with_holes(folder, number):
+    """Objects of label maps that have a hole of a few pixels at least."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        for label in np.unique(labels)[1:]:
+            mask = labels == label
+            holes = [h for _, holes in outlines(mask) for h in holes]
+            if any(cv2.contourArea(h.astype(np.float32)) >= 4 for h in holes):
+                found.append(mask)
+                if len(found) == number:
+                    return found
+    return found
