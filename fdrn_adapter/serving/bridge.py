@@ -58,7 +58,7 @@ class PromptSession:
     """Segments what the prompts say; stateless outside, stateful inside.
 
     One network serves any number of users and images, from any number of threads. Requests on one
-    image wait for each other, on others they do not.
+    object wait for each other, others do not.
 
     Args:
         model: an FDRN model or a stock network, in eval mode.
@@ -133,9 +133,9 @@ class PromptSession:
         """
         entry, image = self._entry(image, image_key)
         with entry.lock:
-            if entry.session is None:
+            if entry.size is None:
                 self._open(entry, image)
-            self._trim(entry)
+        self._trim(entry)
         return entry.key
 
     def warm_up(self) -> None:
@@ -170,18 +170,17 @@ class PromptSession:
     ) -> Answer:
         entry, image = self._entry(image, image_key)
         with entry.lock:
-            if entry.session is None:
+            if entry.size is None:
                 self._open(entry, image)
-            session = entry.session
-            start, positive, negative = prompts.in_pixels(session.image.shape[:2])
-            if not (start.key or positive or negative or peeked):
-                raise ValueError("There is no prompt: give a click, a box, a mask or a scribble.")
-            try:
-                clicks, computed = entry.go_to(start, positive, negative, prompts.previous)
-                score = session.score
-                mask = session.mask if peeked is None else session.peek(*peeked)
-            finally:
-                self._trim(entry)
+        start, positive, negative = prompts.in_pixels(entry.size)
+        if not (start.key or positive or negative or peeked):
+            raise ValueError("There is no prompt: give a click, a box, a mask or a scribble.")
+        try:
+            mask, score, clicks, computed = entry.answer(
+                start, positive, negative, prompts.previous, peeked
+            )
+        finally:
+            self._trim(entry)
         return Answer(mask, score, clicks, computed, entry.key)
 
     def _entry(self, image: Any, key: str | None) -> tuple[ImageObjects, Any]:

@@ -1,6 +1,7 @@
 """The objects of an image: a list with names, each with its clicks, masks and steps to undo."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,12 @@ class SessionObject:
     now: int = -1
     box: tuple[int, int, int, int] | None = None  # that it started from, see `set_box`
 
+    def first(self, clicks: int, name: str | None = None) -> "SessionObject":
+        """A further object with the first clicks of this one; what they have in common is shared.
+        """
+        steps = self.history[: clicks + 1]
+        return SessionObject(self.name if name is None else name, steps, clicks, self.box)
+
 
 class Objects:
     """What InteractiveSession knows of objects; the current one is what clicks go to."""
@@ -38,9 +45,9 @@ class Objects:
         key = content_key(self.image)
         self._left[key] = (self._objects, self._index)
         self._left.move_to_end(key)
-        total = sum(_nbytes(objects) for objects, _ in self._left.values())
+        total = sum(steps_nbytes(objects) for objects, _ in self._left.values())
         while len(self._left) > 1 and total > DEFAULT_BYTES:
-            total -= _nbytes(self._left.popitem(last=False)[1][0])
+            total -= steps_nbytes(self._left.popitem(last=False)[1][0])
 
     def _resume_image(self) -> bool:
         """Go on with the objects that the current image was left with; False if there are none."""
@@ -110,9 +117,7 @@ class Objects:
         number = self._now if clicks is None else clicks
         if not 0 <= number <= self._now:
             raise ValueError(f"The object has {self._now} clicks, {number} were to be copied.")
-        steps = self._history[: number + 1]
-        box = self._objects[self._index].box
-        self._append(SessionObject(self._new_name(name), steps, number, box))
+        self._append(self._objects[self._index].first(number, self._new_name(name)))
         self._restore()
         return self.current_object
 
@@ -199,10 +204,47 @@ class Objects:
     @property
     def nbytes(self) -> int:
         """About how many bytes the image and its objects take, features not included."""
-        if self.image is None:
-            return 0
-        # the image as it is and in float32, and an empty previous mask
-        return self.image.nbytes * 5 + self.image.nbytes // 3 * 4 + _nbytes(self._objects)
+        return self.image_nbytes + steps_nbytes(self._objects)
+
+    @property
+    def image_nbytes(self) -> int:
+        """About how many bytes the image takes: as it is, in float32, and an empty mask."""
+        return 0 if self.image is None else self.image.nbytes * 5 + self.image.nbytes // 3 * 4
+
+    # -- several sessions on one image -----------------------------------------------------------
+
+    def beside(self) -> "Objects":
+        """A further session on the image, for another thread, without objects.
+
+        Image and features are shared; nothing is computed.
+
+        Raises:
+            RuntimeError: no image is set.
+        """
+        self._require_image()
+        other = type(self)(self.model, self.engine, feature_cache=self._cache, **self._options)
+        other.pipeline.share(self.pipeline)
+        other._image = self._image
+        other._start_history(0)
+        return other
+
+    def work_on(self, given: SessionObject) -> None:
+        """Let an object, also one of a session beside this, be the only one here.
+
+        Nobody else may work on it meanwhile.
+
+        Args:
+            given: with steps on this image, or without any.
+
+        Raises:
+            RuntimeError: no image is set.
+        """
+        self._require_image()
+        self._objects, self._index = [given], 0
+        if given.history:
+            self._restore()
+        else:
+            self.reset_object()
 
     def _append(self, new: SessionObject) -> None:
         self._objects.append(new)
@@ -223,7 +265,7 @@ class Objects:
         return name
 
 
-def _nbytes(objects: list[SessionObject]) -> int:
+def steps_nbytes(objects: Iterable[SessionObject]) -> int:
     """Bytes of the steps' probabilities; those that objects share count once."""
     probs = {id(s): s.prob for o in objects for s in o.history}
     return sum(p.nbytes for p in probs.values() if p is not None)

@@ -149,6 +149,13 @@ class Pipeline:
         with engines.beside(self.net, self.image.shape[2] * self.image.shape[3]):
             self.state = self._blank(self.image)
 
+    def share(self, other: "Pipeline") -> None:
+        """Take the image of another pipeline of the network, and its features, and start anew."""
+        self.image = other.image
+        if self.recycled is not None:
+            self.recycled.share(other.recycled)
+        self.reset()
+
     def _blank(self, image: Tensor) -> State:
         mask = torch.zeros_like(image[:, :1], dtype=torch.float32)
         return self.rules.fresh(State(None, mask, NOWHERE))

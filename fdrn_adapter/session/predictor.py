@@ -110,6 +110,10 @@ class RecycledImage:
         """Go on with features that were encoded elsewhere."""
         self._given = features
 
+    def share(self, other: "RecycledImage") -> None:
+        """Go on to the image of another one, which has its features."""
+        self._image, self._content, self._given = other._image, other._content, other._given
+
     def under(self, roi: Roi) -> AbstractContextManager:
         """Lets the network use the features for a crop of this part of the image."""
         rmin, rmax, cmin, cmax = roi

@@ -208,6 +208,68 @@ def test_threads_on_few_images_get_the_serial_masks(model, encoded):
     assert all(np.array_equal(a, b) for a, b in zip(got, want, strict=True))
 
 
+def test_objects_of_an_image_do_not_wait_for_each_other(model, bridge):
+    """One request is held up in the network; others go on, and those on its object wait for it."""
+    image, held, go = picture(), threading.Event(), threading.Event()
+    bridge.open(image)
+
+    def hold(module, given):
+        if threading.current_thread().name == "held":
+            held.set()
+            assert go.wait(60)
+
+    hook = model.register_forward_pre_hook(hold)
+    got = {}
+
+    def ask(name, positive):
+        def work():
+            got[name] = bridge.predict(image, positive)
+        thread = threading.Thread(target=work, name=name)
+        thread.start()
+        return thread
+
+    try:
+        first = ask("held", [A])
+        assert held.wait(60)
+        ask("other", [D]).join(60)
+        assert set(got) == {"other"}
+        waiting = ask("same object", [A, B])
+        waiting.join(0.5)
+        assert set(got) == {"other"}
+    finally:
+        go.set()
+        hook.remove()
+    for thread in (first, waiting):
+        thread.join(60)
+    assert got["held"].computed == got["same object"].computed == 1
+    for name, clicks in (("held", [A]), ("other", [D]), ("same object", [A, B])):
+        assert np.array_equal(got[name].mask, by_clicks(model, [(p, True) for p in clicks]))
+
+
+def test_a_click_that_fails_is_not_known(model, bridge):
+    image = picture()
+    bridge.predict(image, [A])
+    failing = [B]
+
+    def fail(module, given):
+        if failing:
+            raise MemoryError("no memory")
+
+    hook = model.register_forward_pre_hook(fail)
+    try:
+        for prompts in ([A, B], [B]):
+            with pytest.raises(MemoryError):
+                bridge.predict(image, prompts)
+        failing.clear()
+        assert bridge.predict(image, [A]).computed == 0
+        assert bridge.predict(image, [A, B]).computed == 1
+        assert bridge.predict(image, [B]).computed == 1
+    finally:
+        hook.remove()
+    assert np.array_equal(bridge.predict(image, [A, B]).mask,
+                          by_clicks(model, [(A, True), (B, True)]))
+
+
 def test_merging():
     p, q, n = SessionClick(1, 1, True), SessionClick(2, 2, True), SessionClick(3, 3, False)
     assert merged((), [p, q], [n]) == (0, [p, q, n])

@@ -51,7 +51,8 @@ class StandIn(BaseHTTPRequestHandler):
             "/api/labels": {"count": 0, "next": None, "previous": None, "results": []},
             "/api/tasks/1/data/meta": {
                 "size": 1, "start_frame": 0, "stop_frame": 0, "deleted_frames": [],
-                "image_quality": 70, "frame_filter": "", "chunk_size": 1, "chunks_updated_date": DATE,
+                "image_quality": 70, "frame_filter": "", "chunk_size": 1,
+                "chunks_updated_date": DATE,
                 "frames": [{"width": 240, "height": 160, "name": "a.png", "related_files": 0}]},
         }
         if path == "/api/tasks/1/data":
