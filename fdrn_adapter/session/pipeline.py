@@ -30,7 +30,16 @@ from fdrn_adapter.session.clicked_disks import honoured
 from fdrn_adapter.session.lean_focalclick import LeanFocalClick
 from fdrn_adapter.session.lean_ritm import LeanRitm, State
 from fdrn_adapter.session.predictor import RecycledImage, recycling_predictor_for
-from fdrn_adapter.session.regions import EVERYWHERE, NOWHERE, Roi, box_of, extent, whole_roi
+from fdrn_adapter.session.regions import (
+    EVERYWHERE,
+    NOWHERE,
+    Box,
+    Roi,
+    box_of,
+    extent,
+    region_of,
+    whole_roi,
+)
 
 
 def stock_predictor(
@@ -165,6 +174,14 @@ class Pipeline:
         """Start on an object from probabilities (H, W) float32, which clicks then correct."""
         mask = torch.from_numpy(prob)[None, None].to(self.image.device)
         self.state = self.rules.fresh(State(prob, mask, extent(prob)))
+
+    def cut_off(self, box: Box) -> None:
+        """Let nothing outside of these rows and columns belong to the object."""
+        state, (rows, cols) = self.state, region_of(box)
+        prob = np.zeros_like(state.prob)
+        prob[rows, cols] = state.prob[rows, cols]
+        mask = torch.from_numpy(prob)[None, None].to(state.mask.device)
+        self.state = replace(state, prob=prob, mask=mask, region=extent(prob))
 
     def snapshot(self) -> State:
         """All that clicks change, to be handed to `restore`."""

@@ -1,20 +1,23 @@
 """An object that starts from a box around it: what stands for the box, and the clicks it makes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2 in pixels, inclusive
 
 BESIDE = 0.05  # of the box's longer side: how far outside of it the negative clicks lie
+LIKELY = 0.7  # the probability of the object in the ellipse, before the clicks
 
 
 class StartBox:
     """What InteractiveSession does with boxes.
 
     Networks that were trained with clicks know no boxes. Of the readings that were tried
-    (docs/integrations.md) the best is taken: the ellipse in the box is the mask before the first
-    click, which is in the middle, and negative ones follow outside of each side.
+    (docs/integrations.md) the best is taken: the ellipse in the box is likely before the first
+    click, negative ones outside of each side come first, one in the middle last, and what is found
+    outside of the box is cut off.
     """
 
     def set_box(self, x1: float, y1: float, x2: float, y2: float) -> np.ndarray:
@@ -33,10 +36,18 @@ class StartBox:
         self._require_image()
         size = self.image.shape[:2]
         corners = box_corners((x1, y1, x2, y2), size)
-        self.set_mask(_ellipse(corners, size))
+        self.set_mask(_ellipse(corners, size) * np.float32(LIKELY))
         self.add_clicks(clicks_of_box(corners, size))
+        self._cut_off(corners)
         self._objects[self._index].box = corners
         return self.mask
+
+    def _cut_off(self, corners: Box) -> None:
+        """Let the last step have nothing outside of the box."""
+        x1, y1, x2, y2 = corners
+        self.pipeline.cut_off((y1, y2 + 1, x1, x2 + 1))
+        step = self._step
+        self._history[self._now] = replace(step, state=self.pipeline.snapshot())
 
 
 def clicks_of_box(corners: Box, size: tuple[int, int]) -> list[tuple[int, int, bool]]:
@@ -46,7 +57,8 @@ def clicks_of_box(corners: Box, size: tuple[int, int]) -> list[tuple[int, int, b
     away = max(3, int(BESIDE * max(x2 - x1, y2 - y1)))
     beside = [(x1 - away, y), (x2 + away, y), (x, y1 - away), (x, y2 + away)]
     rows, cols = size
-    return [(x, y, True)] + [(u, v, False) for u, v in beside if 0 <= u < cols and 0 <= v < rows]
+    outside = [(u, v, False) for u, v in beside if 0 <= u < cols and 0 <= v < rows]
+    return [*outside, (x, y, True)]
 
 
 def _ellipse(corners: Box, size: tuple[int, int]) -> np.ndarray:

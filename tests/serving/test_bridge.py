@@ -107,7 +107,7 @@ def test_keys_stand_for_images(bridge, encoded):
 
 
 def test_masks_boxes_and_scribbles_start_objects(model, bridge):
-    image, box = picture(), (70, 50, 130, 100)
+    image, box = picture(), (150, 90, 239, 159)
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[50:90, 80:120] = 255
     alone = bridge.predict(image, mask=mask)

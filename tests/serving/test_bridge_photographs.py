@@ -20,6 +20,7 @@ pytest.importorskip("ritm_annotation")
 pytestmark = pytest.mark.slow
 
 MODEL = os.environ.get("FDRN_SERVED_MODEL", "distilled-hrnet18s")
+ENGINE = os.environ.get("FDRN_SERVED_ENGINE", "eager")
 SMALL = "lite-fdrn-context"  # for what holds for any network
 CLICKS = (1, 2, 3, 5, 8)
 
@@ -102,8 +103,8 @@ def test_random_sequences_in_random_requests(photographs):
 def test_all_prompts_at_once_are_as_good_as_one_by_one(photographs, model):
     """The table of docs/integrations.md: mIoU after k clicks."""
     one_by_one, grown, replayed = ([[] for _ in CLICKS] for _ in range(3))
-    session = InteractiveSession(model)
-    bridge, fresh = PromptSession(model), PromptSession(model)
+    session = InteractiveSession(model, ENGINE)
+    bridge, fresh = (PromptSession(model, engine=ENGINE) for _ in range(2))
     for sample in photographs:
         session.set_image(sample.image)
         simulator, clicks = ClickSimulator(sample.mask), []
@@ -129,7 +130,7 @@ def test_all_prompts_at_once_are_as_good_as_one_by_one(photographs, model):
 
 def test_one_more_click_runs_the_network_once(photographs, model):
     """Times of add_click and of a request with one more click, in turns: their ratio is printed."""
-    session, bridge = InteractiveSession(model), PromptSession(model)
+    session, bridge = InteractiveSession(model, ENGINE), PromptSession(model, engine=ENGINE)
     session.warm_up()
     times = {"click": [], "request": [], "request by key": []}
     for sample in photographs[:10]:
@@ -137,7 +138,7 @@ def test_one_more_click_runs_the_network_once(photographs, model):
         clicks = sequence(rng, sample.image.shape[:2], 9)
         session.set_image(sample.image)
         key = bridge.predict(sample.image, split(clicks[:1], True)).image_key
-        named = PromptSession(model)
+        named = PromptSession(model, engine=ENGINE)
         named.predict(sample.image, split(clicks[:1], True), image_key=key)
         session.add_click(*clicks[0][0], clicks[0][1])
         for number in range(2, len(clicks) + 1):

@@ -42,14 +42,14 @@ def test_the_agents_driver_prepares_once_and_detects_twice(model, monkeypatch):
     driver.AgentInteractionFunctionDriver.init_worker(None)
     image = Image.fromarray(picture())
     shapes = [driver._worker_job_interact("task", image, prompts([A]))]
-    for asked in (prompts([A], [C]), prompts([A, B], [C]), prompts(box=((70, 50), (130, 100)))):
+    for asked in (prompts([A], [C]), prompts([A, B], [C]), prompts(box=((150, 90), (239, 159)))):
         shapes.append(driver._worker_job_interact_from_cache("task", asked))
     hook.remove()
     assert len(encoded) == 1
     bridge = PromptSession(model, crop=64)
     want = [bridge.predict(picture(), [A]), bridge.predict(picture(), [A], [C]),
             bridge.predict(picture(), [A, B], [C]),
-            bridge.predict(picture(), box=(70, 50, 130, 100))]
+            bridge.predict(picture(), box=(150, 90, 239, 159))]
     for (shape,), answer in zip(shapes, want, strict=True):
         assert shape.type == "mask"
         decoded = decode_mask(shape.points, image_width=240, image_height=160)
@@ -94,7 +94,7 @@ def test_nuclios_handler_answers_with_mask_bounds_and_points(model):
     mask[top : bottom + 1, left : right + 1] = np.array(found["mask"]) > 0
     assert np.array_equal(mask, PromptSession(model, crop=64).predict(picture(), [A], [C]).mask)
     assert set(np.unique(found["mask"])) <= {0, 255} and len(found["points"]) > 2
-    body |= {"pos_points": [], "neg_points": [], "obj_bbox": [[70, 50], [130, 100]]}
+    body |= {"pos_points": [], "neg_points": [], "obj_bbox": [[150, 90], [239, 159]]}
     assert nuclio_call(bridge, json.dumps(body).encode()).status_code == 200
     for bad in ({**body, "image": "AAAA"}, {}, b"{", {**body, "obj_bbox": [[999, 0], [1000, 5]]}):
         assert nuclio_call(bridge, bad).status_code == 400

@@ -95,7 +95,7 @@ def test_the_command_line_prepares_an_image_once_and_completes_its_requests(tmp_
 
     model = fdrn_adapter.wrap(taught_host("tiny"), init="paper")
     fdrn_adapter.save(model, tmp_path / "fdrn.pth")
-    StandIn.queue[:] = [asks(1, [A]), asks(2, [A], [C]), asks(3, [A], (), [[70, 50], [130, 100]])]
+    StandIn.queue[:] = [asks(1, [A]), asks(2, [A], [C]), asks(3, [], (), [[150, 90], [239, 159]])]
     server = ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -115,7 +115,7 @@ def test_the_command_line_prepares_an_image_once_and_completes_its_requests(tmp_
     bridge = PromptSession(model, crop=64)
     for (_, body), prompts in zip(StandIn.completed, [
         {"positive": [A]}, {"positive": [A], "negative": [C]},
-        {"positive": [A], "box": (70, 50, 130, 100)},
+        {"box": (150, 90, 239, 159)},
     ], strict=True):
         (shape,) = body["shapes"]
         mask = decode_mask(shape["points"], image_width=240, image_height=160)

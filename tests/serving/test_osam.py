@@ -56,8 +56,8 @@ def test_osams_points_keep_their_order_and_boxes_are_boxes(registered, model):
     assert np.array_equal(found, bridge.predict(picture(), [A, B], [C]).mask)
     unordered = PromptSession(model, crop=64).predict(picture(), [A, B], [C]).mask
     assert not np.array_equal(found, unordered)
-    boxed = whole(osam.apis.generate(request([(70, 50), (130, 100)], [2, 3], image=picture())))
-    assert np.array_equal(boxed, bridge.predict(picture(), box=(70, 50, 130, 100)).mask)
+    boxed = whole(osam.apis.generate(request([(150, 90), (239, 159)], [2, 3], image=picture())))
+    assert np.array_equal(boxed, bridge.predict(picture(), box=(150, 90, 239, 159)).mask)
     edge = osam.apis.generate(request([(240.0, 160.0)], [1], image=picture()))
     assert edge.model == "fdrn:latest"
     assert registered == [{"max_bytes": osam_model.MAX_BYTES, "model": "some.pth"}]

@@ -83,7 +83,7 @@ def test_boxes_masks_scribbles_and_peeks(client, model):
     start[50:90, 80:120] = 255
     line = [[80, 72], [110, 72]]
     for body, prompts in [
-        ({"box": [70, 50, 130, 100]}, {"box": [70, 50, 130, 100]}),
+        ({"box": [150, 90, 239, 159]}, {"box": [150, 90, 239, 159]}),
         ({"mask": encoded(start), "positive": [B]}, {"mask": start[..., 0], "positive": [B]}),
         ({"scribbles": [{"points": line}]}, {"scribbles": [(line, True)]}),
         ({"positive": [A, B], "negative": [C], "previous": [[*A, True], [*C, False]]},
@@ -239,7 +239,7 @@ def test_x_anylabelings_requests(client, model):
     rings = [np.array(s["points"]) for s in shapes]
     assert np.array_equal(filled(rings, want.shape), want)
     assert {(s["label"], s["shape_type"]) for s in shapes} == {("AUTOLABEL_OBJECT", "polygon")}
-    body["params"] = {"marks": [{"type": "rectangle", "data": [70, 50, 130, 100]}]}
+    body["params"] = {"marks": [{"type": "rectangle", "data": [150, 90, 239, 159]}]}
     assert client.post("/v1/predict", json=body).json()["data"]["shapes"]
     body["params"] = {"marks": []}
     assert client.post("/v1/predict", json=body).json()["data"]["shapes"] == []

@@ -34,7 +34,7 @@ def test_its_remote_server_class_gets_polygons(tmp_path):
         for marks, prompts in [
             ([point(A, 1)], {"positive": [A]}),
             ([point(A, 1), point(C, 0)], {"positive": [A], "negative": [C]}),
-            ([{"type": "rectangle", "data": [70, 50, 130, 100]}], {"box": (70, 50, 130, 100)}),
+            ([{"type": "rectangle", "data": [150, 90, 239, 159]}], {"box": (150, 90, 239, 159)}),
         ]:
             remote.set_auto_labeling_marks(marks)
             result = remote.predict_shapes(object(), str(photo))

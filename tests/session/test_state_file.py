@@ -37,7 +37,7 @@ def filled_session(model):
     session.set_mask(mask)
     session.add_click(*FIVE[3])
     session.add_object("from a box")
-    session.set_box(70, 50, 130, 100)
+    session.set_box(150, 90, 239, 159)
     session.add_click(*FIVE[4])
     session.select_object("from a mask")
     return session
@@ -83,15 +83,22 @@ def test_states_of_other_images_networks_and_files_are_told(model, tmp_path, cap
     assert any("pixels differ from the saved mask" in r.message for r in caplog.records)
 
 
-def test_a_box_is_a_start_that_clicks_correct(model):
+def test_a_box_is_a_start_that_clicks_correct(model, monkeypatch):
     session = opened(model)
     session.add_clicks(FIVE[:2])
     before = session.prob
-    mask = session.set_box(130, 100, 70, 50)
-    assert mask.any() and session.clicks[0].positive
-    assert not any(c.positive for c in session.clicks[1:]) and len(session.clicks) == 5
+    mask = session.set_box(239, 159, 150, 90)
+    assert mask.any() and session.clicks[-1].positive
+    assert not any(c.positive for c in session.clicks[:-1]) and len(session.clicks) == 3
+    inside = np.zeros_like(mask)
+    inside[90:, 150:] = True
+    uncut = opened(model)
+    monkeypatch.setattr(uncut.pipeline, "cut_off", lambda box: None)
+    uncut.set_box(150, 90, 239, 159)
+    assert uncut.prob[~inside].any() and not session.prob[~inside].any()
+    assert np.array_equal(uncut.prob[inside], session.prob[inside])
     want = opened(model)
-    want.set_box(70, 50, 130, 100)
+    want.set_box(150, 90, 239, 159)
     assert np.array_equal(want.prob, session.prob)
     session.add_click(*FIVE[2])
     session.undo()
