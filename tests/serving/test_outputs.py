@@ -201,15 +201,16 @@ def test_labelmes_own_loader_opens_its_documents(tmp_path):
 
 @pytest.mark.slow
 def test_two_hundred_masks_of_photographs_with_holes(tmp_path):
-    """Written to files and read back by other programs' readers (FDRN_INSTANCES_ROOT: a folder with
-    instances/ of label maps)."""
+    """Written to files and read back by other programs' readers (FDRN_INSTANCES_ROOT: folders with
+    instances/ of label maps, separated as in PATH)."""
     root = os.environ.get("FDRN_INSTANCES_ROOT")
     if not root:
         pytest.skip("set FDRN_INSTANCES_ROOT to a folder with instances/")
     pytest.importorskip("pycocotools")
     from pycocotools.coco import COCO
 
-    masks = masks_with_holes(Path(root) / "instances", 200)
+    folders = [Path(part) / "instances" for part in root.split(os.pathsep)]
+    masks = masks_with_holes([p for f in folders for p in sorted(f.iterdir())], 200)
     images = [(f"{i}.png", m.shape, [NamedMask("x", m)]) for i, m in enumerate(masks)]
     worst = {}
     for name, options in (("RLE", {}), ("polygons", {"as_polygons": True}),
@@ -231,10 +232,10 @@ def test_two_hundred_masks_of_photographs_with_holes(tmp_path):
         assert np.array_equal(found, objects[0].mask)
 
 
-def masks_with_holes(folder, number):
+def masks_with_holes(files, number):
     """Objects of label maps that have a hole of a few pixels at least."""
     found = []
-    for path in sorted(folder.iterdir()):
+    for path in files:
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         for label in np.unique(labels)[1:]:
             mask = labels == label
