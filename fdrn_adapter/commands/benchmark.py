@@ -11,6 +11,7 @@ from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 from fdrn_adapter.evaluation.settings import MAX_CLICKS, PROTOCOLS
 from fdrn_adapter.timing import REPEATS
+from fdrn_adapter.writable import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +94,8 @@ def main(args: argparse.Namespace) -> int:
         return print_paper(Path(args.out) / "results.json")
     if args.models is None:
         raise ValueError("--models is missing; see fdrn benchmark --help.")
+    if not args.profile:
+        writable_folder(args.out)
     from fdrn_adapter.evaluation import plan
 
     if args.profile:

@@ -7,7 +7,8 @@ import sys
 
 from fdrn_adapter.commands import options
 from fdrn_adapter.timing import REPEATS
-from fdrn_adapter.zoo.entries import names
+from fdrn_adapter.writable import writable_folder
+from fdrn_adapter.zoo.entries import chosen, names
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
 TRAINED = "distilled-hrnet18s"  # its F1 is timm's
@@ -45,13 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
+    out = writable_folder(args.out)
     from fdrn_adapter.optional import require_matplotlib
     from fdrn_adapter.timing import demo, demo_report, drawing, speed
-    from fdrn_adapter.writable import writable_folder
-    from fdrn_adapter.zoo.entries import chosen
 
     models = chosen(default_models() if args.models is None else args.models)
-    out = writable_folder(args.out)
     if not args.no_plots:
         require_matplotlib()
     image, source = demo.photograph(args.image)

@@ -2,9 +2,9 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from fdrn_adapter.commands import options
+from fdrn_adapter.writable import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Encode; returns the exit code: 1 where an image could not be read or a file is damaged."""
+    out = writable_folder(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_images
     from fdrn_adapter.training.batched import embeddings, encoding
 
     encoder = encoding.encoder_of_network(args.model) if args.model else \
         embeddings.embedding_encoder(args.encoder)
-    images, out = open_images(args.data), Path(args.out)
+    images = open_images(args.data)
     bad = encoding.encode(encoder, images, out, args.processes, print)
     print(f"{len(images) - len(bad)} of {len(images)} images are in {out}")
     for line in bad:

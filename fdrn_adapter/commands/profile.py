@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from fdrn_adapter.commands import options
+from fdrn_adapter.writable import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `fdrn profile`."""
+    if args.costs:
+        writable_folder(args.out)
     names = [name.strip() for name in args.models.split(",") if name.strip()]
     return print_costs(names, args) if args.costs else print_profiles(names, args)
 
@@ -73,7 +76,6 @@ def print_costs(models: list[str], args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from fdrn_adapter.timing import speed, work_costs
-    from fdrn_adapter.writable import writable_folder
     from fdrn_adapter.zoo.named import announced
 
     if speed.checked_device(args.device) != "cpu":

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from fdrn_adapter.commands import options
+from fdrn_adapter.writable import writable_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +78,8 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Train; returns the exit code, 130 after Ctrl-C."""
+    if not args.dry_run:
+        writable_folder(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_pictures
     from fdrn_adapter.training.batched.job import Job
     from fdrn_adapter.training.batched.plan import Plan, parse_sizes
