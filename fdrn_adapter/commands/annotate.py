@@ -57,10 +57,11 @@ def main(args: argparse.Namespace) -> int:
             timeout_graceful_shutdown=10, server_header=False,
         )
         server, socket = uvicorn.Server(config), config.bind_socket()
+        socket.listen()  # who comes before the server runs waits, and is not refused
         address = f"http://{HOST}:{socket.getsockname()[1]}/"
         print(f"{project.folder}: {len(project.names())} photographs on {address}", flush=True)
         if not args.no_browser:
-            threading.Timer(0.5, webbrowser.open, [address]).start()
+            threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         server.run([socket])
     finally:
         project.close()

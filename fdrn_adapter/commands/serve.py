@@ -73,6 +73,7 @@ def main(args: argparse.Namespace) -> int:
     # uvicorn stops gracefully and then raises the signal anew, which would end us without a word.
     signal.signal(signal.SIGTERM, server.handle_exit)
     socket = config.bind_socket()
+    socket.listen()  # who comes before the server runs waits, and is not refused
     port = socket.getsockname()[1]
     print(f"{args.model} ({served.bridge.engine}) on http://{args.host}:{port}", flush=True)
     server.run([socket])

@@ -45,7 +45,7 @@ def test_it_starts_says_where_and_stops(tmp_path):
         second = subprocess.run(command, capture_output=True, text=True)
         assert second.returncode == 2 and "Another process writes annotations" in second.stderr
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) in (0, -signal.SIGTERM)
+        assert process.wait(180) in (0, -signal.SIGTERM)
     finally:
         process.kill()
     assert (folder / "fdrn_annotations" / "states").is_dir()

@@ -52,6 +52,7 @@ def _main() -> None:
         _app(Path(sys.argv[1]), network(), 96), "127.0.0.1", int(sys.argv[2]), log_level="warning"
     )
     socket = config.bind_socket()
+    socket.listen()
     print(f"http://127.0.0.1:{socket.getsockname()[1]}/", flush=True)
     uvicorn.Server(config).run([socket])
 
