@@ -63,7 +63,7 @@ class Inference:
         return cls(**given)
 
 
-def check_crop(crop: int | None) -> None:
+def check_crop(crop: Any) -> None:
     """Refuse what is no side of a crop.
 
     Raises:

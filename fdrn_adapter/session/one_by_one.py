@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 
 def one_by_one(session_class: type) -> type:
@@ -16,7 +16,7 @@ def one_by_one(session_class: type) -> type:
     """
     for name in dir(session_class):
         member = None if name.startswith("_") else getattr(session_class, name)
-        if isinstance(member, property):
+        if isinstance(member, property) and member.fget is not None:
             setattr(session_class, name, property(_waiting(member.fget), doc=member.__doc__))
         elif callable(member):
             setattr(session_class, name, _whole(member))
@@ -25,7 +25,7 @@ def one_by_one(session_class: type) -> type:
 
 def _waiting(method: Callable) -> Callable:
     @functools.wraps(method)
-    def waiting(self) -> Any:
+    def waiting(self: "OneByOne") -> Any:
         with self._lock:
             return method(self)
 
@@ -34,7 +34,7 @@ def _waiting(method: Callable) -> Callable:
 
 def _whole(method: Callable) -> Callable:
     @functools.wraps(method)
-    def whole(self, *args: Any, **kwargs: Any) -> Any:
+    def whole(self: "OneByOne", *args: Any, **kwargs: Any) -> Any:
         with self._lock:
             before = self._everything()
             try:
@@ -48,6 +48,12 @@ def _whole(method: Callable) -> Callable:
 
 class OneByOne:
     """What `one_by_one` needs of a session: its lock, and all that calls change."""
+
+    pipeline: Any
+    _image: Any
+    _index: int
+    _left: OrderedDict[str, Any]
+    _objects: list[Any]
 
     def _start_calls(self) -> None:
         self._lock = threading.RLock()
@@ -68,7 +74,7 @@ class OneByOne:
     def __deepcopy__(self, memo: dict) -> NoReturn:
         self._refuse_copies()
 
-    def __reduce_ex__(self, protocol: int) -> NoReturn:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         self._refuse_copies()
 
     def _refuse_copies(self) -> NoReturn:
