@@ -101,7 +101,8 @@ def nuclio_answer(bridge: PromptSession, body: dict[str, Any] | bytes) -> dict[s
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     left, top, right, bottom = (int(v) for v in (cols[0], rows[0], cols[-1], rows[-1]))
     part = mask[top : bottom + 1, left : right + 1].astype(np.uint8) * 255
-    border = max((ring for ring, _ in outlines(mask, 1.0)), key=len)
+    parts = outlines(mask, 1.0) or outlines(mask)  # thin parts may not be worth a corner
+    border = max((ring for ring, _ in parts), key=len)
     return {"mask": part.tolist(), "bounds": [left, top, right, bottom], "points": border.tolist()}
 
 

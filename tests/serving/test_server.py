@@ -283,7 +283,7 @@ def test_label_studios_requests(client, model):
     want = PromptSession(model, crop=64).predict(picture(), [A]).mask
     got = filled(rings, want.shape)
     assert (got & want).sum() / (got | want).sum() > 0.9
-    box = region("rectanglelabels", x=30, y=30, width=25, height=30)
+    box = region("rectanglelabels", x=62.71, y=56.56, width=37.08, height=43.13)
     assert client.post("/predict", json=label_studio_body([box])).json()["results"][0]["result"]
 
 
