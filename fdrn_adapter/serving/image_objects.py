@@ -72,7 +72,7 @@ class ImageObjects:
         self.key, self.nbytes = key, 0
         self.size: tuple[int, int] | None = None
         self.lock, self._books = threading.Lock(), threading.Lock()
-        self._first: InteractiveSession | None = None
+        self._base: InteractiveSession | None = None  # others begin beside it; nothing waits for it
         self._blank = SessionObject("object")  # what objects begin as; its state is kept once
         self._idle: list[InteractiveSession] = []
         self._objects: OrderedDict[int, KnownObject] = OrderedDict()  # in the order of use
@@ -80,7 +80,7 @@ class ImageObjects:
     def opened(self, session: InteractiveSession) -> None:
         """Take a session in which the image is set."""
         session.work_on(self._blank)
-        self._first, self._idle = session, [session]
+        self._base = session
         self.size = session.image.shape[:2]
 
     def answer(
@@ -116,10 +116,10 @@ class ImageObjects:
             self.nbytes = self._counted()
 
     def _counted(self) -> int:
-        if self._first is None:
+        if self._base is None:
             return 0
         steps = [known.steps for known in self._objects.values() if known.steps is not None]
-        return self._first.image_nbytes + steps_nbytes(steps)
+        return self._base.image_nbytes + steps_nbytes(steps)
 
     # -- a request -------------------------------------------------------------------------------
 
@@ -184,7 +184,7 @@ class ImageObjects:
     def _session(self) -> Iterator[InteractiveSession]:
         with self._books:
             session = self._idle.pop() if self._idle else None
-        session = self._first.beside() if session is None else session
+        session = self._base.beside() if session is None else session
         try:
             yield session
         finally:
