@@ -4,7 +4,6 @@ Corners are in the coordinates of pixel edges: a mask of the pixel in column 3, 
 corners at x 3 and 4, y 5 and 6. Without simplification a polygon is the mask, to the pixel.
 """
 
-import cv2
 import numpy as np
 
 Ring = np.ndarray  # (N, 2) float64: x, y of corners, not closed
@@ -23,6 +22,8 @@ def outlines(mask: np.ndarray, tolerance_px: float = 0.0) -> list[tuple[Ring, li
     # Every pixel as 2 x 2, so that OpenCV's contours, which run through the middle of border
     # pixels, tell on which side of a pixel they are.
     doubled = np.ascontiguousarray(mask, np.uint8).repeat(2, 0).repeat(2, 1)
+    import cv2
+
     found, tree = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     if not found:
         return []
@@ -37,6 +38,8 @@ def outlines(mask: np.ndarray, tolerance_px: float = 0.0) -> list[tuple[Ring, li
 def _corners(contour: np.ndarray, tolerance_px: float) -> Ring:
     points = (contour[:, 0] + 1) // 2
     if tolerance_px > 0:
+        import cv2
+
         return cv2.approxPolyDP(points.astype(np.int32)[:, None], tolerance_px, True)[:, 0] * 1.0
     points = points[(points != np.roll(points, 1, axis=0)).any(1)]
     before, after = points - np.roll(points, 1, axis=0), np.roll(points, -1, axis=0) - points

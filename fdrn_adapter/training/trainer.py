@@ -74,6 +74,8 @@ class DynamicScaleTrainer:
             raise ValueError("adapter_epochs is for FDRN models; this is a stock network.")
         if getattr(cfg, "val_batch_size", None) is None:  # which the stock experiments set
             cfg.val_batch_size = cfg.batch_size
+        check_fills(trainset, cfg.batch_size)
+        check_fills(valset, cfg.val_batch_size)
         super().__init__(model, cfg, model_cfg, loss_cfg, trainset, valset, *args, **kwargs)
         if hasattr(self, "_before_needed_hook"):  # ritm-annotation builds its parts at first use
             self._before_needed_hook()
@@ -95,11 +97,6 @@ class DynamicScaleTrainer:
         self._resume()
 
     def _loader(self, dataset: Any, batch_size: int, sampler: Sampler) -> DataLoader:
-        if len(dataset) < batch_size:
-            raise ValueError(
-                f"{len(dataset)} samples fill no batch of {batch_size}: take a smaller batch size "
-                "(--batch-size), or repeat them (epoch_len)."
-            )
         return DataLoader(
             dataset, batch_size, sampler=sampler, drop_last=True, num_workers=self.cfg.workers,
             pin_memory=torch.cuda.is_available(),
@@ -224,6 +221,19 @@ class DynamicScaleTrainer:
                 self.average.weights[name].copy_(value)
         self.cfg.start_epoch = stored["epoch"] + 1
         logger.info("Resuming after epoch %d from %s.", stored["epoch"], self._state_path)
+
+
+def check_fills(dataset: Any, batch_size: int) -> None:
+    """Refuse samples that make no batch: incomplete ones are left out.
+
+    Raises:
+        ValueError: there are fewer samples than `batch_size`.
+    """
+    if len(dataset) < batch_size:
+        raise ValueError(
+            f"{len(dataset)} samples fill no batch of {batch_size}: take a smaller batch size "
+            "(--batch-size), or repeat them (epoch_len)."
+        )
 
 
 def _encode(encoder: nn.Module, given: dict[str, Tensor], global_size: tuple[int, int]) -> Any:

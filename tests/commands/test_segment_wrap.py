@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from support.networks import build_host, make_input, make_points
-from support.stock import picture, taught_host
+from support.stock import NARROW, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter import cli
@@ -21,7 +21,7 @@ from fdrn_adapter.zoo import named
 def checkpoint(tmp_path_factory):
     pytest.importorskip("ritm_annotation")
     path = tmp_path_factory.mktemp("models") / "fdrn.pth"
-    fdrn_adapter.save(fdrn_adapter.wrap(taught_host("tiny"), init="paper"), path)
+    fdrn_adapter.save(fdrn_adapter.wrap(taught_host("tiny"), init="paper", **NARROW), path)
     return path
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.evaluation_data import pictures, trimap_of, two_objects
 from support.networks import as_array, build_host, make_object, teach
-from support.stock import taught_host
+from support.stock import NARROW, taught_host
 
 import fdrn_adapter
 from fdrn_adapter.evaluation.clicks import FALSE
@@ -26,7 +26,7 @@ def host():
 @pytest.fixture(scope="module")
 def fdrn(host):
     """Its identity wrap with the residual branches woken up, so that both differ."""
-    return woken(fdrn_adapter.wrap(host, encoder="hrnet18s"))
+    return woken(fdrn_adapter.wrap(host, encoder="hrnet18s", **NARROW))
 
 
 @torch.no_grad()
@@ -92,7 +92,7 @@ def test_equals_the_stock_evaluation_with_its_zoom_in(ritm):
     host = build_host("tiny")
     teach(host, image, mask)
     sample = as_sample("p", as_array(image), trimap(trimap_of(mask.numpy())))
-    for model in (host, woken(fdrn_adapter.wrap(host, encoder="hrnet18s"))):
+    for model in (host, woken(fdrn_adapter.wrap(host, encoder="hrnet18s", **NARROW))):
         check_against_stock(model, sample, "cvpr", False, 3)
 
 

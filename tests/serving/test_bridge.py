@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 import pytest
-from support.stock import picture, taught_host
+from support.stock import NARROW, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter.serving.bridge import PromptSession, UnknownImageError
@@ -16,7 +16,7 @@ A, B, C, D = (96, 72), (100, 80), (200, 100), (30, 20)  # the last two are off t
 
 @pytest.fixture(scope="module")
 def model():
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", **NARROW)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from support.brushes import decoded_brush
-from support.stock import picture, taught_host
+from support.stock import NARROW, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter.outlines import filled
@@ -28,7 +28,7 @@ A, B, C = [96, 72], [100, 80], [200, 100]
 
 @pytest.fixture(scope="module")
 def model():
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", **NARROW)
 
 
 @pytest.fixture

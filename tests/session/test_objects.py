@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.stock import CLICKS, picture, taught_host
+from support.stock import CLICKS, NARROW, picture, taught_host
 
 import fdrn_adapter
 
@@ -11,7 +11,7 @@ ON, OFF = (96, 72), (200, 100)
 
 @pytest.fixture(scope="module")
 def model():
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", **NARROW)
 
 
 def opened(model, clicks=(), image=None):

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from support.stock import CLICKS, picture, taught_host
+from support.stock import CLICKS, NARROW, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter.images import as_rgb
@@ -15,7 +15,7 @@ from fdrn_adapter.images import as_rgb
 
 @pytest.fixture(scope="module")
 def model():
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", **NARROW)
 
 
 def opened(model, image=None):

@@ -11,6 +11,12 @@ import fdrn_adapter
 from support.networks import as_array, build_host, make_object, teach
 
 # (row, col, positive) on `make_object()`: on the ellipse, off it, at a corner of the picture.
+# The modules of SFI and TFI as narrow as they were before the paper's widths became the default:
+# random ones of 256 channels drown what a taught host says.
+NARROW = {
+    "value_channels": None, "shortcut_kernel": 1, "affinity": "literal", "norms": True,
+}
+
 CLICKS = [
     (72, 96, True), (80, 100, True), (100, 200, False), (65, 90, True), (20, 30, False),
     (75, 85, True), (150, 10, False), (70, 105, True), (40, 96, False), (85, 96, True),

@@ -11,6 +11,7 @@ from support import sam_graphs
 from support.training_fixtures import write_folder
 
 from fdrn_adapter.evaluation.datasets.for_training import open_images, open_pictures
+from fdrn_adapter.output_folders import LOCK
 from fdrn_adapter.training.batched import embeddings
 from fdrn_adapter.training.batched.pictures import MOST_OBJECTS, SIDE, VOID, Picture, keep
 
@@ -154,7 +155,7 @@ def encoder(encoder_file):
 
 
 def contents(folder):
-    return {p.name: p.read_bytes() for p in sorted(folder.iterdir())}
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.name != LOCK}
 
 
 def test_interrupted_and_resumed_is_the_same(tmp_path, encoder, monkeypatch):

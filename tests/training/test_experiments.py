@@ -14,6 +14,7 @@ from fdrn_adapter.training import imagenet, paper, sources
 FILES = sorted(
     str(p.relative_to(made.ROOT).with_suffix("")) for p in made.ROOT.rglob("*.py")
     if p.parent.name != "studies"  # programs of their own, see test_studies
+    and p.name != "__init__.py"
 )
 # One of each kind runs by default.
 QUICK = {

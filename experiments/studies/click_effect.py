@@ -1,6 +1,6 @@
 """What a click does to the network's answer under it, before the click's disk is painted.
 
-    python experiments/click_effect.py --model distilled-hrnet18s --data GrabCut=DIR --clicks 10
+    python experiments/studies/click_effect.py --model distilled-hrnet18s --data GrabCut=DIR
 
 Clicks answer the largest error, as in the benchmark, whether or not the mask is good already. The
 session runs without `honour_clicks`, so that what is measured is the network alone. The first click
