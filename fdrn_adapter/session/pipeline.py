@@ -409,7 +409,13 @@ class StockRules:
         lists = [clicks]
         for transform in self._last:
             crop, lists = transform.transform(crop, lists)
-        return crop, self._predictor.get_points_nd(lists).to(self.dtype)
+        return crop, self._in_dtype(self._predictor.get_points_nd(lists))
+
+    def _in_dtype(self, points: Tensor) -> Tensor:
+        """Points as the network takes them; see also `click_like_stock_evaluation` of sessions."""
+        if self.dtype == torch.float32 == torch.get_default_dtype():
+            return points  # as the stock code makes them, in single or double precision
+        return points.to(self.dtype)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Logits of the crop as (1, 1, h, w) probabilities, at the size it was cut with."""
@@ -440,7 +446,7 @@ class StockRules:
 
     def focus_points(self, clicks: Sequence, box: Sequence[int]) -> Tensor:
         """Clicks on the focus crop, (1, 2N, 3)."""
-        return self._predictor.get_points_nd_inbbox(clicks, *box).to(self.dtype)
+        return self._in_dtype(self._predictor.get_points_nd_inbbox(clicks, *box))
 
     # -- the stock loop ------------------------------------------------------------------------
 
