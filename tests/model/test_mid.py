@@ -8,6 +8,7 @@ from support.segformer_double import SegFormerModel
 from support.stock import taught_host
 
 import fdrn_adapter
+from fdrn_adapter import engines, export
 from fdrn_adapter.model.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("ritm")
@@ -140,13 +141,19 @@ def test_every_part_of_it_learns():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
-@pytest.mark.parametrize("kind", ["tiny", "segformer"])
+@pytest.mark.parametrize("kind", ["hrnet", "segformer"])
 def test_engines_and_export(engine, kind, tmp_path):
     pytest.importorskip(engine)
-    host = taught_host("tiny", 96) if kind == "tiny" else segformer()
-    encoder = "hrnet18s" if kind == "tiny" else "segformer_b0"
-    model = wrapped(host, encoder=encoder, init="paper")
-    net = fdrn_adapter.engines.accelerate(model, engine)
+    if kind == "hrnet":
+        check_engine(wrapped(taught_host("tiny", 96), init="paper"), engine, tmp_path)
+        return
+    with focalclick.clickseg():
+        model = wrapped(focalclick.build("b0"), encoder="segformer_b0", init="paper")
+        check_engine(model, engine, tmp_path)
+
+
+def check_engine(model, engine, folder):
+    net = engines.accelerate(model, engine)
     x = make_input(96, 96)
     for size in ((100, 150), (77, 121)):
         image = make_input(*size)[:, :3]
@@ -160,5 +167,5 @@ def test_engines_and_export(engine, kind, tmp_path):
             assert want.std() > 1e-4
             assert (want - got).abs().max() < 1e-4 * max(1.0, want.abs().max().item())
     if engine == "onnxruntime":
-        meta = fdrn_adapter.export.export(model, tmp_path, 96)
+        meta = export.export(model, folder, 96)
         assert meta["logit_difference"] < 1e-4 and meta["features"]["mid"]["stride"] == 8
