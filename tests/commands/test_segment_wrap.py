@@ -73,9 +73,13 @@ def test_the_network_says_at_what_crop_it_is_used(checkpoint, photo, monkeypatch
 def test_boxes_masks_and_annotation_files(checkpoint, photo):
     pytest.importorskip("pycocotools")
     coco = photo.with_name("coco.json")
-    assert run(checkpoint, photo, "--box", "150,90,239,159", "--out", str(coco)) == 0
-    (image,) = read_coco(coco)
+    boxed = photo.with_name("boxed.png")
+    assert run(checkpoint, photo, "--box", "150,90,239,159", "--out", str(boxed)) == 0
     want = by_session(checkpoint, lambda s: s.set_box(150, 90, 239, 159))
+    assert np.array_equal(cv2.imread(str(boxed), cv2.IMREAD_UNCHANGED), want * 255)
+    assert run(checkpoint, photo, "--click", "96,72", "--out", str(coco)) == 0
+    (image,) = read_coco(coco)
+    want = by_session(checkpoint, lambda s: s.add_click(96, 72))
     assert image.file_name == "photo.png" and np.array_equal(image.objects[0].mask(), want)
     mask = np.zeros((160, 240), np.uint8)
     mask[50:90, 80:120] = 255

@@ -42,18 +42,22 @@ def test_the_agents_driver_prepares_once_and_detects_twice(model, monkeypatch):
     driver.AgentInteractionFunctionDriver.init_worker(None)
     image = Image.fromarray(picture())
     shapes = [driver._worker_job_interact("task", image, prompts([A]))]
-    for asked in (prompts([A], [C]), prompts([A, B], [C]), prompts(box=((150, 90), (239, 159)))):
+    for asked in (prompts([A], [C]), prompts([A, B], [C])):
         shapes.append(driver._worker_job_interact_from_cache("task", asked))
+    boxed = driver._worker_job_interact_from_cache("task", prompts(box=((150, 90), (239, 159))))
     hook.remove()
     assert len(encoded) == 1
     bridge = PromptSession(model, crop=64)
     want = [bridge.predict(picture(), [A]), bridge.predict(picture(), [A], [C]),
-            bridge.predict(picture(), [A, B], [C]),
-            bridge.predict(picture(), box=(150, 90, 239, 159))]
+            bridge.predict(picture(), [A, B], [C])]
     for (shape,), answer in zip(shapes, want, strict=True):
         assert shape.type == "mask"
         decoded = decode_mask(shape.points, image_width=240, image_height=160)
         assert np.array_equal(decoded, answer.mask) and decoded.any()
+    inside = bridge.predict(picture(), box=(150, 90, 239, 159)).mask
+    assert len(boxed) == inside.any()  # an empty mask is no shape
+    assert all(np.array_equal(decode_mask(s.points, image_width=240, image_height=160), inside)
+               for s in boxed)
     fields = driver.AgentInteractionFunctionDriver.get_remote_function_fields(function.spec)
     assert fields == {"min_pos_points": 0, "min_neg_points": 0, "startswith_box_optional": True}
     function._bridge.forget()  # as if it had been dropped to save memory

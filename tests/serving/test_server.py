@@ -239,8 +239,11 @@ def test_x_anylabelings_requests(client, model):
     rings = [np.array(s["points"]) for s in shapes]
     assert np.array_equal(filled(rings, want.shape), want)
     assert {(s["label"], s["shape_type"]) for s in shapes} == {("AUTOLABEL_OBJECT", "polygon")}
-    body["params"] = {"marks": [{"type": "rectangle", "data": [150, 90, 239, 159]}]}
-    assert client.post("/v1/predict", json=body).json()["data"]["shapes"]
+    body["params"] = {"marks": [{"type": "rectangle", "data": [150, 90, 239, 159]}],
+                      "epsilon_factor": 0}
+    shapes = client.post("/v1/predict", json=body).json()["data"]["shapes"]
+    want = PromptSession(model, crop=64).predict(picture(), box=(150, 90, 239, 159)).mask
+    assert np.array_equal(filled([np.array(s["points"]) for s in shapes], want.shape), want)
     body["params"] = {"marks": []}
     assert client.post("/v1/predict", json=body).json()["data"]["shapes"] == []
     body["params"] = {"marks": [{"type": "circle"}]}
@@ -284,7 +287,10 @@ def test_label_studios_requests(client, model):
     got = filled(rings, want.shape)
     assert (got & want).sum() / (got | want).sum() > 0.9
     box = region("rectanglelabels", x=62.71, y=56.56, width=37.08, height=43.13)
-    assert client.post("/predict", json=label_studio_body([box])).json()["results"][0]["result"]
+    found = client.post("/predict", json=label_studio_body([box])).json()["results"][0]["result"]
+    want = PromptSession(model, crop=64).predict(picture(), box=(150, 90, 239, 159)).mask
+    assert len(found) == want.any()
+    assert all(np.array_equal(decoded_brush(r["value"]["rle"], want.shape), want) for r in found)
 
 
 @pytest.mark.parametrize(("change", "code"), [

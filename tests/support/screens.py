@@ -39,7 +39,7 @@ def shown(script: str, arguments: Sequence[str], environment: dict[str, str]) ->
     """What a program says that is shown on a screen; it has to end by itself, and well."""
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments], env=environment, capture_output=True,
-        text=True, timeout=600,
+        text=True, timeout=1400,
     )
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
