@@ -1,5 +1,6 @@
 """napari's plugin in a viewer without a window: points in, labels out."""
 
+import importlib.metadata
 import os
 
 import numpy as np
@@ -63,6 +64,8 @@ def test_the_manifest_is_valid_and_names_the_widget():
     from pathlib import Path
 
     manifest = npe2.PluginManifest.from_file(Path(fdrn_adapter.__file__).parent / "napari.yaml")
+    # napari leaves a plugin out whose name is not its package's
+    assert manifest.name == importlib.metadata.metadata("fdrn-adapter")["Name"]
     (command,) = manifest.contributions.commands
     (widget,) = manifest.contributions.widgets
     from fdrn_adapter.serving.napari_widget import FDRNWidget

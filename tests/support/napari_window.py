@@ -18,7 +18,7 @@ viewer = napari.Viewer(show=True)
 window = viewer.window._qt_window
 window.resize(1200, 800)
 viewer.open(photo, plugin="napari")
-_, widget = viewer.window.add_plugin_dock_widget("fdrn_adapter", "Segment with clicks")
+_, widget = viewer.window.add_plugin_dock_widget("fdrn-adapter", "Segment with clicks")
 clicked = []
 LATER = 3000  # milliseconds
 
