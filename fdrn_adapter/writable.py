@@ -1,5 +1,6 @@
 """Folders for results."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,3 +22,17 @@ def writable_folder(path: str | os.PathLike) -> Path:
             f"--out {path} cannot be written to ({error.strerror}); pass a folder of yours."
         ) from error
     return folder
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """As `writable_folder`, and leave nothing behind: the command may yet be refused.
+
+    Raises:
+        ValueError: see `writable_folder`.
+    """
+    folder = Path(path)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    writable_folder(path)
+    with contextlib.suppress(OSError):  # somebody else wrote there meanwhile
+        for place in made:
+            place.rmdir()

@@ -11,7 +11,7 @@ from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 from fdrn_adapter.evaluation.settings import MAX_CLICKS, PROTOCOLS
 from fdrn_adapter.timing import REPEATS
-from fdrn_adapter.writable import writable_folder
+from fdrn_adapter.writable import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
     if args.models is None:
         raise ValueError("--models is missing; see fdrn benchmark --help.")
     if not args.profile:
-        writable_folder(args.out)
+        check_writable(args.out)
     from fdrn_adapter.evaluation import plan
 
     if args.profile:

@@ -4,7 +4,7 @@ import argparse
 
 from fdrn_adapter.commands import options
 from fdrn_adapter.export import PRECISIONS
-from fdrn_adapter.writable import writable_folder
+from fdrn_adapter.writable import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Export; returns the exit code."""
-    writable_folder(args.out)
+    check_writable(args.out)
     from fdrn_adapter.export.files import EXAMPLE, export
     from fdrn_adapter.zoo.named import announced
 

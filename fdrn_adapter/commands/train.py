@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from fdrn_adapter.commands import options
-from fdrn_adapter.writable import writable_folder
+from fdrn_adapter.writable import check_writable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,7 +79,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train; returns the exit code, 130 after Ctrl-C."""
     if not args.dry_run:
-        writable_folder(args.out)
+        check_writable(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_pictures
     from fdrn_adapter.training.batched.job import Job
     from fdrn_adapter.training.batched.plan import Plan, parse_sizes

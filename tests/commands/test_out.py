@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from fdrn_adapter.writable import check_writable
+
 COMMANDS = {
     "demo": ["--out"],
     "benchmark": ["--models", "graphcut", "--datasets", "GrabCut=none", "--out"],
@@ -29,3 +31,13 @@ def test_out_comes_first(command, tmp_path):
                          capture_output=True, text=True, check=True, cwd=tmp_path)
     assert ran.stdout.split() == ["2", "False"], ran.stderr
     assert str(tmp_path / "file") in ran.stderr and len(ran.stderr.splitlines()) == 1
+
+
+def test_looking_leaves_nothing_behind(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+    check_writable(tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file/a cannot be written to"):
+        check_writable(tmp_path / "file" / "a")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
