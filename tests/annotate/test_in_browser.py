@@ -129,7 +129,7 @@ class Hand:
 @contextmanager
 def server_of(address):
     """What the server knows, asked beside the browser."""
-    with httpx.Client(base_url=address, headers={"x-fdrn-page": "1"}) as client:
+    with httpx.Client(base_url=address, headers={"x-fdrn-page": "1"}, timeout=60) as client:
         yield Page(client)
 
 

@@ -4,7 +4,7 @@ import * as actions from "./actions.js";
 import * as panels from "./panels.js";
 import * as polygon from "./polygon.js";
 import * as stage from "./stage.js";
-import { store } from "./store.js";
+import { labelAt, store } from "./store.js";
 import * as tools from "./tools.js";
 
 const { view, pointer } = stage;
@@ -30,7 +30,7 @@ function move(dx, dy, fine) {
   if (fine) [cursor.x, cursor.y] = [Math.floor(cursor.x) + 0.5, Math.floor(cursor.y) + 0.5];
   view.show(cursor.x, cursor.y);
   stage.all();
-  const o = store.objects[store.map.at(Math.floor(cursor.x), Math.floor(cursor.y)) - 1];
+  const o = store.objects[labelAt(cursor.x, cursor.y) - 1];
   actions.say(`x ${Math.floor(cursor.x)}, y ${Math.floor(cursor.y)}` +
     (o ? `, on ${o.name}` : ""));
 }

@@ -63,30 +63,33 @@ export class Mask {
   }
 }
 
-/** For each pixel the object that is shown there: its place among the objects, from 1. */
+/**
+ * For each pixel the object that is shown there, the active one left out: its place among the
+ * objects, from 1. So a click on the active object, however large, changes nothing here.
+ */
 export class LabelMap {
   constructor(width, height) {
     this.width = width;
     this.height = height;
     this.labels = new Uint16Array(width * height);
+    this.used = false; // there is something on it
   }
 
-  /** Draw objects anew inside of a box, later ones over earlier ones, the active one on top. */
+  /** Draw objects anew inside of a box, later ones over earlier ones. */
   draw(box, objects, masks, active) {
     const left = Math.max(0, box.x), top = Math.max(0, box.y);
     const right = Math.min(this.width, box.x + box.w);
     const bottom = Math.min(this.height, box.y + box.h);
     for (let y = top; y < bottom; y++) this.labels.fill(0, y * this.width + left,
       y * this.width + Math.max(left, right));
-    const order = objects.map((o, i) => [o.id, i + 1]).sort((a, b) =>
-      (a[0] === active) - (b[0] === active));
-    for (const [id, label] of order) {
-      const mask = masks.get(id);
-      if (mask) this.stamp(mask, label, left, top, right, bottom);
-    }
+    objects.forEach(({ id }, i) => {
+      const mask = id === active ? null : masks.get(id);
+      if (mask) this.stamp(mask, i + 1, left, top, right, bottom);
+    });
   }
 
   stamp(mask, label, left, top, right, bottom) {
+    this.used = true;
     const x1 = Math.max(left, mask.x), x2 = Math.min(right, mask.x + mask.w);
     const y1 = Math.max(top, mask.y), y2 = Math.min(bottom, mask.y + mask.h);
     for (let y = y1; y < y2; y++) {

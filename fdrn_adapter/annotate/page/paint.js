@@ -30,15 +30,30 @@ function places(count, start, scale, most, from) {
   return found;
 }
 
+/** The labels of a row of the photograph at columns of it, 0 beside it; the active object's on top. */
+function labelRow(map, { active, label }, row, columns, into) {
+  if (row < 0) return into.fill(0);
+  const { labels, width } = map, start = row * width;
+  const inside = active && row >= active.y && row < active.y + active.h;
+  const from = inside ? active.x : 0, to = inside ? active.x + active.w : 0;
+  const bits = inside ? (row - active.y) * active.w - active.x : 0;
+  for (let i = 0; i < columns.length; i++) {
+    const column = columns[i];
+    if (column < 0) into[i] = 0;
+    else if (column >= from && column < to && active.bits[bits + column]) into[i] = label;
+    else into[i] = map.used ? labels[start + column] : 0;
+  }
+}
+
 /**
  * Paint a rectangle of the screen.
  *
  * @param context of the canvas.
  * @param view where the photograph is; `ratio` is of the canvas' pixels to the stage's.
- * @param map of labels.
- * @param look {fills, lines, outline, mask, preview, before}: colours of labels, whether outlines
- *   are drawn, the active object's mask, the part that a click would change, and what was in the
- *   part that the last step changed, to be shown.
+ * @param map of the labels of all objects but the active one.
+ * @param look {fills, lines, outline, active, label, mask, preview, before}: colours of labels,
+ *   whether outlines are drawn, the active object's mask and label, the mask that changes are of,
+ *   the part that a click would change, and what was in the part that the last step changed.
  * @param rect x, y, w, h in pixels of the stage; all of it by default.
  */
 export function paint(context, view, ratio, map, look, rect = null) {
@@ -55,33 +70,31 @@ export function paint(context, view, ratio, map, look, rect = null) {
   const rows = places(h + thick, view.top, scale, map.height, y1 - thick);
   const picture = context.createImageData(w, h);
   const out = new Uint32Array(picture.data.buffer);
-  const { labels, width: stride } = map, { fills, lines, outline, mask, preview, before } = look;
+  const { fills, lines, outline, mask, preview, before } = look;
   const differs = (part, x, y) => {
     if (x < part.x || y < part.y || x >= part.x + part.w || y >= part.y + part.h) return 0;
     const there = part.bits[(y - part.y) * part.w + x - part.x];
     return there === (mask ? mask.has(x, y) : 0) ? 0 : there ? 1 : -1;
   };
+  // Labels of the last rows of the screen, so that each is looked up once.
+  const seen = Array.from({ length: thick + 1 }, () => new Uint16Array(w + thick));
+  for (let j = 0; j < thick; j++) labelRow(map, look, rows[j], columns, seen[j]);
   for (let j = 0, to = 0; j < h; j++) {
-    const row = rows[j + thick], above = rows[j];
-    const here = row * stride, there = above * stride;
+    const row = rows[j + thick], above = seen[j % (thick + 1)];
+    const here = seen[(j + thick) % (thick + 1)];
+    labelRow(map, look, row, columns, here);
     for (let i = 0; i < w; i++, to++) {
-      const column = columns[i + thick], left = columns[i];
-      const inside = row >= 0 && column >= 0;
-      const label = inside ? labels[here + column] : 0;
+      const label = here[i + thick];
       let colour = fills[label];
-      if (inside && before) {
-        const change = differs(before, column, row);
+      if ((before || preview) && row >= 0 && columns[i + thick] >= 0) {
+        const change = before ? differs(before, columns[i + thick], row) : 0;
         if (change) colour = change < 0 ? ADDED : REMOVED;
-      }
-      if (inside && preview) {
-        const change = differs(preview, column, row);
-        if (change) colour = change > 0 ? WOULD_BE : WOULD_GO;
+        const would = preview ? differs(preview, columns[i + thick], row) : 0;
+        if (would) colour = would > 0 ? WOULD_BE : WOULD_GO;
       }
       if (outline) {
-        const a = row >= 0 && left >= 0 ? labels[here + left] : 0;
-        const b = above >= 0 && column >= 0 ? labels[there + column] : 0;
-        if (a !== label) colour = lines[label || a];
-        else if (b !== label) colour = lines[label || b];
+        if (here[i] !== label) colour = lines[label || here[i]];
+        else if (above[i + thick] !== label) colour = lines[label || above[i + thick]];
       }
       out[to] = colour;
     }

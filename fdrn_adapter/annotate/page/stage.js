@@ -1,7 +1,7 @@
 // The canvases of the stage, and when they are painted: once a frame, and only what changed.
 
 import { coloursOf, paint } from "./paint.js";
-import { activeMask, store } from "./store.js";
+import { activeMask, labelAt, store } from "./store.js";
 import { View } from "./view.js";
 
 const MOST_PIXELS = 2_500_000; // of the overlay; larger screens get it a little coarser
@@ -92,6 +92,7 @@ function lookNow() {
   const shown = lastChange && store.lastChange;
   return {
     ...coloursOf(store.objects, store.active, opacity), outline, preview: preview.part,
+    active: activeMask(), label: store.objects.findIndex((o) => o.id === store.active) + 1,
     mask: shown ? store.masks.get(store.lastChange.id) : activeMask(),
     before: shown ? store.lastChange.part : null,
   };
@@ -108,7 +109,7 @@ function nearBorder(x, y) {
     for (let turn = 0; turn < 8; turn++) {
       const [column, row] = view.toImage(
         x + away * Math.cos(turn * Math.PI / 4), y + away * Math.sin(turn * Math.PI / 4));
-      seen.add(store.map.at(Math.floor(column), Math.floor(row)));
+      seen.add(labelAt(column, row));
     }
   }
   return seen.size > 1;

@@ -20,6 +20,15 @@ export const store = {
 export const activeObject = () => store.objects.find((o) => o.id === store.active) ?? null;
 export const activeMask = () => store.masks.get(store.active) ?? null;
 
+/** The label of the object that is shown at a place of the photograph, 0 for none. */
+export function labelAt(x, y) {
+  const [column, row] = [Math.floor(x), Math.floor(y)];
+  if (activeMask()?.has(column, row)) {
+    return store.objects.findIndex((o) => o.id === store.active) + 1;
+  }
+  return store.map.at(column, row);
+}
+
 const boxOf = ({ x, y, w, h }) => ({ x, y, w, h });
 
 const SHOWN = ["revision", "finished", "objects", "undo", "redo", "saved"];
@@ -42,38 +51,36 @@ export function takeWhole(name, answer) {
 
 /** Take what a step changed. Returns boxes of pixels to be painted, null for all. */
 export function takeStep(answer, label) {
-  const before = new Map(store.objects.map((o, i) => [o.id, i]));
-  const coloured = store.objects.map((o) => o.colour).join();
+  const before = new Map(store.objects.map((o, i) => [o.id, { place: i, colour: o.colour }]));
+  const previous = store.active;
   for (const key of SHOWN) store[key] = answer[key];
-  const changed = [];
+  if (answer.object != null) store.active = answer.object;
+  if (!activeObject()) store.active = null;
   if (Object.keys(answer.masks).length) store.lastChange = null;
+  const changed = [], below = []; // to be painted; and boxes of what is below the active object
   for (const [id, mask] of store.masks) {
-    if (!store.objects.some((o) => o.id === id)) {
-      changed.push(boxOf(mask));
-      store.masks.delete(id);
-    }
+    if (store.objects.some((o) => o.id === id)) continue;
+    changed.push(boxOf(mask));
+    below.push(boxOf(mask));
+    store.masks.delete(id);
   }
   for (const [key, change] of Object.entries(answer.masks)) {
     const id = Number(key), part = decodedPart(change);
     if (!store.masks.has(id)) store.masks.set(id, new Mask());
     store.lastChange = { id, part: store.masks.get(id).put(part), label };
     changed.push(boxOf(part));
+    if (id !== store.active) below.push(boxOf(part));
   }
-  const moved = store.objects.some((o, i) => before.has(o.id) && before.get(o.id) !== i);
-  const previous = store.active;
-  if (answer.object != null) store.active = answer.object;
-  if (!activeObject()) store.active = null;
-  const all = moved || store.objects.map((o) => o.colour).join() !== coloured;
-  if (all) return redraw([{ x: 0, y: 0, w: store.size[1], h: store.size[0] }]), null;
-  if (previous !== store.active) { // who is on top changes; colours do too
-    for (const id of [previous, store.active]) {
-      if (store.masks.has(id)) changed.push(boxOf(store.masks.get(id)));
+  if (previous !== store.active) {
+    for (const id of [previous, before.has(store.active) ? store.active : null]) {
+      if (store.masks.has(id)) below.push(boxOf(store.masks.get(id)));
     }
-    redraw(changed);
-    return null;
   }
-  redraw(changed);
-  return changed;
+  const moved = store.objects.some((o, i) => before.has(o.id) && before.get(o.id).place !== i);
+  redraw(moved ? [{ x: 0, y: 0, w: store.size[1], h: store.size[0] }] : below);
+  const recoloured = store.objects.some((o) =>
+    before.has(o.id) && before.get(o.id).colour !== o.colour);
+  return moved || recoloured || previous !== store.active ? null : changed;
 }
 
 /** Make another object the one that clicks go to. */

@@ -4,7 +4,7 @@ import { changed, say, select, step } from "./actions.js";
 import * as hover from "./hover.js";
 import * as polygon from "./polygon.js";
 import * as stage from "./stage.js";
-import { store } from "./store.js";
+import { labelAt, store } from "./store.js";
 
 const DRAG_PX = 5, FINGER_DRAG_PX = 12;
 const { view, pointer } = stage;
@@ -38,8 +38,7 @@ export function clickAt(x, y, positive, since) {
 
 /** Select the object at a pixel of the photograph. */
 export function selectAt(x, y) {
-  const label = store.map.at(Math.floor(x), Math.floor(y));
-  const o = store.objects[label - 1];
+  const o = store.objects[labelAt(x, y) - 1];
   select(o ? o.id : null);
   say(o ? `${o.name} selected.` : "There is no object here: the next click begins one.");
 }
