@@ -1,7 +1,8 @@
-"""Folders that results are written to: one writer at a time, and groups of files whole or not."""
+"""Where results are written: one writer of a folder at a time; files, and groups, whole or not."""
 
 import contextlib
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -71,8 +72,23 @@ def together(folder: str | Path, manifest: str) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Replace a file by another, seen whole or not at all; what was there stays after an error.
+
+    Yields:
+        the path to write to, beside it.
+    """
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def checksum(path: Path) -> str:
-    """sha256 of a file."""
+    """sha256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

@@ -1,6 +1,5 @@
 """Files of tensors: looked at before they are read, read without running code, written whole."""
 
-import os
 import pickle
 import pickletools
 import zipfile
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fdrn_adapter.errors import CheckpointError
+from fdrn_adapter.output_folders import whole_file
 from fdrn_adapter.schemas import is_dense
 
 # Instructions of a pickle. A network of 1,200 tensors has 37,000, and its training state four
@@ -26,14 +26,11 @@ def write_whole(path: Path, content: dict[str, Any]) -> None:
     Raises:
         OSError: names the file; the old one is as it was.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        torch.save(content, part)
-        part.replace(path)
+        with whole_file(path) as part:
+            torch.save(content, part)
     except RuntimeError as error:  # torch's writer says so when the disk is full
         raise OSError(f"{path} cannot be written: {str(error).splitlines()[0]}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

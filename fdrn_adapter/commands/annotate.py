@@ -6,7 +6,6 @@ import webbrowser
 
 from fdrn_adapter.commands import options
 
-DEFAULT_MODEL = "distilled-hrnet18s"
 DEFAULT_FOLDER = "fdrn_annotate"
 HOST = "127.0.0.1"
 
@@ -21,14 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=DEFAULT_FOLDER,
                         help="with photographs, or for those that you drop on the page; made if it "
                              "is not there (default: %(default)s)")
-    parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
-                        help="checkpoint, or a name of the zoo (default: %(default)s)")
+    options.add_model(parser)
     parser.add_argument("--port", metavar="P", type=int, default=9091,
                         help="0 for a free one (default: %(default)s)")
     parser.add_argument("--no-browser", action="store_true",
                         help="only say where the page is")
     options.add_engine(parser)
-    parser.add_argument("--crop", metavar="N", type=int, help="side of the crop in pixels")
     options.add_codebase(parser)
 
 

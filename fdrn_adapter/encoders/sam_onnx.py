@@ -6,7 +6,6 @@ nor of checkpoints, which name it and its checksum. Embeddings of one space are 
 another encoder of that space is a warning, not an error.
 """
 
-import hashlib
 import logging
 import os
 import re
@@ -22,6 +21,7 @@ from fdrn_adapter.encoders import sam_image, sam_space
 from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone, EncoderFamily, Tap
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.hosts.description import HostInfo
+from fdrn_adapter.output_folders import checksum
 
 logger = logging.getLogger(__name__)
 
@@ -129,15 +129,6 @@ class SamOnnx(Backbone):
 
     def __setstate__(self, state: dict) -> None:
         super().__setstate__({**state, "_lock": threading.Lock()})
-
-
-def checksum(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _found(name: str) -> Path | None:

@@ -198,8 +198,9 @@ def look_again(model: nn.Module) -> None:
     with _lock:
         if is_fdrn(model):
             model.look_at_weights()
-        for weights in _runners.get(model, {}).get("watched", {}).values():
-            weights.look()
+        watched = _runners.get(model, {}).get("watched")
+        if watched:
+            watched["click"].look()  # F1's are the model's own, which has looked
 
 
 def _watch(model: nn.Module) -> dict[str, Weights | Fingerprint]:

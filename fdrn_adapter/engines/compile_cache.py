@@ -17,7 +17,7 @@ import logging
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 import fdrn_adapter
+from fdrn_adapter.output_folders import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -81,19 +82,21 @@ def clear() -> int:
     return freed
 
 
-def compiled(key: str, load: Callable[[bytes], Made], make: Callable[[], tuple[Made, bytes]]
-             ) -> Made:
+def compiled(
+    key: Callable[[], str], load: Callable[[bytes], Made],
+    make: Callable[[], tuple[Made, bytes]],
+) -> Made:
     """What was kept under a key, or else what `make` makes, which is then kept.
 
     Args:
-        key: see `key_of`.
+        key: see `key_of`, which reads all weights; not asked for where nothing is kept.
         load: from the bytes that were kept; an error of it is as good as nothing kept.
         make: gives what is wanted and the bytes to keep; empty ones are not kept.
     """
     where = folder()
     if where is None:
         return make()[0]
-    path = where / f"{key}{SUFFIX}"
+    path = where / f"{key()}{SUFFIX}"
     content = _read(path)
     if content is not None:
         try:
@@ -200,16 +203,13 @@ def _read(path: Path) -> bytes | None:
 
 def _write(path: Path, content: bytes) -> None:
     """Keep a file; where that cannot be (a full disk, no rights), say so and go on without."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(hashlib.sha256(content).digest() + content)
-        part.replace(path)
+        with whole_file(path) as part:
+            part.write_bytes(hashlib.sha256(content).digest() + content)
         _make_room(path)
     except OSError as error:
         logger.warning("compiled graphs are not kept: %s (%s=off says no more)", error, VARIABLE)
-        with contextlib.suppress(OSError):
-            part.unlink()
 
 
 def _make_room(newest: Path) -> None:
@@ -245,17 +245,3 @@ def _source_of(module: str) -> str:
     if not file or not Path(file).is_file():
         return ""
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def kept_in(path: str | Path | None) -> Iterator[None]:
-    """Keep compiled graphs in a folder, or nowhere (None), while the context lasts."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = "off" if path is None else str(path)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(VARIABLE)
-        else:
-            os.environ[VARIABLE] = before

@@ -56,7 +56,7 @@ def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
 
     settings = ("onnxruntime", onnxruntime.__version__, threads, sorted(_SPINNING.items()))
     session = compile_cache.compiled(
-        compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic), load, make
+        lambda: compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic), load, make
     )
     wanted = {i.name for i in session.get_inputs()}  # inputs that nothing depends on are dropped
 

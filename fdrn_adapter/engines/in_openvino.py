@@ -34,7 +34,7 @@ def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
 
     settings = ("openvino", openvino.__version__, sorted(config.items()))
     compiled = compile_cache.compiled(
-        compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic),
+        lambda: compile_cache.key_of(settings, graph, inputs, names, outputs, dynamic),
         lambda content: core.import_model(content, "CPU", config), make,
     )
     positions = [

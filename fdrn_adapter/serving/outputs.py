@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from fdrn_adapter.coco import flat_polygons, rle_of
 from fdrn_adapter.label_maps import VOID
 from fdrn_adapter.outlines import outlines, polygons
+from fdrn_adapter.output_folders import whole_file
 
 LABELME_VERSION = "6.3.1"  # whose format this is; its loader compares only the first number
 
@@ -176,9 +176,5 @@ def write_output(path: str | Path, content: bytes | dict[str, Any]) -> None:
     """Write a picture or a document; it is whole, or what was there before stays."""
     path = Path(path)
     data = content if isinstance(content, bytes) else json.dumps(content).encode()
-    aside = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path) as aside:
         aside.write_bytes(data)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import math
-import os
 import struct
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ import numpy as np
 from fdrn_adapter import schemas
 from fdrn_adapter.errors import CheckpointError
 from fdrn_adapter.features.cache import content_key
+from fdrn_adapter.output_folders import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -105,13 +105,8 @@ class StateFile:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    aside = path.with_name(path.name + ".part")
-    try:
-        with open(aside, "wb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    with whole_file(path) as aside, open(aside, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fdrn_adapter.images import gray_range, scan_to_gray
+from fdrn_adapter.output_folders import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -144,10 +144,8 @@ def extract_slices(folder: Path, modality: str, out: Path) -> Path:
     # NIfTI arrays run x, y, z: rows are y.
     array = np.ascontiguousarray(stacked.transpose(3, 0, 2, 1))
     out.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
+    with whole_file(path) as part, part.open("wb") as file:
         np.save(file, array)
-    part.replace(path)
     return path
 
 

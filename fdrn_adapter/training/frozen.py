@@ -1,6 +1,5 @@
 """Maps of a frozen image encoder, kept on disk: F1 costs nothing after the first epoch."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ from torch import Tensor
 
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.features.cache import content_key
+from fdrn_adapter.output_folders import whole_file
 from fdrn_adapter.training import rois
 
 
@@ -70,10 +70,8 @@ class FrozenFeatures:
 
     @staticmethod
     def _write(path: Path, maps: dict[str, np.ndarray]) -> None:
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with part.open("wb") as file:
+        with whole_file(path) as part, part.open("wb") as file:
             np.savez(file, **maps)
-        part.replace(path)
 
 
 def backbone_fingerprint(encoder: ImageEncoder) -> str:

@@ -1,6 +1,5 @@
 """Networks of the zoo: built with random weights, or with their trained ones."""
 
-import hashlib
 import importlib.util
 import logging
 import os
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from fdrn_adapter import codebase as code_bases
-from fdrn_adapter import hosts
+from fdrn_adapter import hosts, output_folders
 from fdrn_adapter.model import FDRNModel, checkpoint
 from fdrn_adapter.model.inference import Inference
 from fdrn_adapter.model.wrapping import wrap
@@ -205,7 +204,7 @@ def _recorded(entry: ZooEntry, weights: dict[str, str], file: str, checksum: str
             f"The weights of {entry.name} should be in {path}, which does not exist: install the "
             "package again, or copy the file there."
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = output_folders.checksum(path)
     if digest != weights[checksum]:
         raise WeightsNotAvailableError(
             f"{path} is not the recorded file of {entry.name}: its sha256 is {digest}, recorded "

@@ -34,6 +34,16 @@ class NamedNetwork:
         """The side of the crops in pixels, None for the model's own."""
         return None if self.crop_size is None else self.crop_size[0]
 
+    def require_encoder(self) -> None:
+        """See that images can be encoded.
+
+        Raises:
+            RuntimeError: the image encoder is in a file that is not at hand.
+        """
+        encoder: Any = encoder_of(self.model)  # an ImageEncoder, which hosts know nothing of
+        if encoder is not None:
+            encoder.backbone.require_file()
+
 
 def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNetwork:
     """A variant of the zoo, with trained weights if it has them, or a checkpoint.
@@ -76,9 +86,7 @@ def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwo
         RuntimeError: the image encoder is in a file that is not at hand.
     """
     named = open_network(source, root, seed)
-    encoder: Any = encoder_of(named.model)  # an ImageEncoder, which hosts know nothing of
-    if encoder is not None:
-        encoder.backbone.require_file()
+    named.require_encoder()
     if not named.trained:
         logger.warning("%s has no trained weights: they are random", source)
     return named

@@ -31,6 +31,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "kept"
 
 
+def kept(key, load, make):
+    return compile_cache.compiled(lambda: key, load, make)
+
+
 def network(seed: int = 0):
     torch.manual_seed(seed)
     model = fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s", init="paper")
@@ -73,25 +77,25 @@ def test_a_second_start_compiles_nothing(engine, cache, monkeypatch):
 
 
 def test_damaged_content_is_as_good_as_none(cache):
-    assert compile_cache.compiled("k", bytes, lambda: (b"a", b"abc" * 9)) == b"a"
+    assert kept("k", bytes, lambda: (b"a", b"abc" * 9)) == b"a"
     file, whole = cache / "k.graph", (cache / "k.graph").read_bytes()
-    assert compile_cache.compiled("k", bytes, lambda: pytest.fail("made again")) == b"abc" * 9
+    assert kept("k", bytes, lambda: pytest.fail("made again")) == b"abc" * 9
     for content in (whole[:-1], whole[:40] + b"x" + whole[41:], b"", whole[:32]):
         file.write_bytes(content)
-        assert compile_cache.compiled("k", bytes, lambda: (b"b", b"abc" * 9)) == b"b"
+        assert kept("k", bytes, lambda: (b"b", b"abc" * 9)) == b"b"
         assert file.read_bytes() == whole
 
 
 def test_kept_graphs_that_fail_their_check_go(cache):
     def build():
-        made = compile_cache.compiled("k", bytes, lambda: (b"right", b"right"))
+        made = kept("k", bytes, lambda: (b"right", b"right"))
         if made != b"right":
             raise RuntimeError("gives other logits")
         return made
 
-    compile_cache.compiled("k", bytes, lambda: (b"wrong", b"wrong"))
+    kept("k", bytes, lambda: (b"wrong", b"wrong"))
     assert compile_cache.checked(build) == b"right"
-    assert compile_cache.compiled("k", bytes, lambda: pytest.fail("made again")) == b"right"
+    assert kept("k", bytes, lambda: pytest.fail("made again")) == b"right"
 
     def broken():
         raise RuntimeError("of the network itself")
@@ -131,7 +135,8 @@ def test_a_graph_that_gives_something_else_is_compiled_anew(cache, monkeypatch, 
     # The graphs of seed 0 under the names of seed 5's, as if the key had left something out.
     for path, content in zip(sorted(others), [of_one[k] for k in sorted(of_one)], strict=True):
         path.write_bytes(content)
-    with compile_cache.kept_in(None):
+    with monkeypatch.context() as without:
+        without.setenv(compile_cache.VARIABLE, "off")
         honest = click(network(seed=5), "onnxruntime")
     assert torch.equal(click(network(seed=5), "onnxruntime"), honest)
     assert not torch.equal(honest, wanted)
@@ -170,30 +175,30 @@ def test_the_key_covers_what_a_graph_depends_on():
 def test_what_was_used_longest_ago_makes_room(cache, monkeypatch):
     monkeypatch.setattr(compile_cache, "MAX_BYTES", 300)
     for number in range(3):
-        made = compile_cache.compiled(f"k{number}", bytes, lambda n=number: (b"", bytes([n]) * 60))
+        made = kept(f"k{number}", bytes, lambda n=number: (b"", bytes([n]) * 60))
         assert made == b""
     os.utime(cache / "k0.graph", (10, 10))
     os.utime(cache / "k1.graph", (5, 5))
-    assert compile_cache.compiled("k3", bytes, lambda: (b"", b"new" * 20)) == b""
+    assert kept("k3", bytes, lambda: (b"", b"new" * 20)) == b""
     assert "k1" not in {file.path.stem for file in compile_cache.files()}
-    assert compile_cache.compiled("k3", bytes, lambda: pytest.fail("made again")) == b"new" * 20
-    assert compile_cache.compiled("empty", bytes, lambda: (b"made", b"")) == b"made"
+    assert kept("k3", bytes, lambda: pytest.fail("made again")) == b"new" * 20
+    assert kept("empty", bytes, lambda: (b"made", b"")) == b"made"
     assert not (cache / "empty.graph").exists()
 
 
 def test_off_and_a_folder_that_cannot_be_written(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(compile_cache.VARIABLE, "off")
-    assert compile_cache.compiled("k", bytes, lambda: (b"a", b"a")) == b"a"
+    assert kept("k", bytes, lambda: (b"a", b"a")) == b"a"
     assert compile_cache.files() == [] and compile_cache.folder() is None
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv(compile_cache.VARIABLE, str(blocked))
-    assert compile_cache.compiled("k", bytes, lambda: (b"a", b"a")) == b"a"
+    assert kept("k", bytes, lambda: (b"a", b"a")) == b"a"
     assert "not kept" in caplog.text
 
 
 def test_fdrn_cache_lists_and_clears(cache, capsys):
-    compile_cache.compiled("0123", bytes, lambda: (b"", b"x" * 2**20))
+    kept("0123", bytes, lambda: (b"", b"x" * 2**20))
     assert cli.main(["cache"]) == 0
     assert "1.0 MB" in capsys.readouterr().out
     assert cli.main(["cache", "--clear"]) == 0
@@ -205,7 +210,8 @@ def test_processes_that_write_the_same_file(cache):
     code = (
         "import sys\nfrom fdrn_adapter.engines import compile_cache\n"
         "for n in range(40):\n"
-        "    got = compile_cache.compiled('k', bytes, lambda: (b'y' * 10**6, b'y' * 10**6))\n"
+        "    key, made = (lambda: 'k'), (lambda: (b'y' * 10**6, b'y' * 10**6))\n"
+        "    got = compile_cache.compiled(key, bytes, made)\n"
         "    assert got == b'y' * 10**6\n"
         "    if n % 3 == int(sys.argv[1]): compile_cache.clear()\n"
     )

@@ -11,7 +11,7 @@ from support import sam_graphs
 from support.training_fixtures import write_folder
 
 from fdrn_adapter.evaluation.datasets.for_training import open_images, open_pictures
-from fdrn_adapter.output_folders import LOCK
+from fdrn_adapter.output_folders import LOCK, checksum
 from fdrn_adapter.training.batched import embeddings
 from fdrn_adapter.training.batched.pictures import MOST_OBJECTS, SIDE, VOID, Picture, keep
 
@@ -198,7 +198,7 @@ def test_what_is_read_is_what_a_session_encodes(tmp_path, encoder):
     (image,) = open_images(str(write_folder(tmp_path / "a", count=1)))
     embeddings.write_embeddings(encoder, [image], tmp_path / "e")
     reader = embeddings.Embeddings(tmp_path / "e", encoder)
-    key = embeddings.sha256_of(image)
+    key = checksum(image)
     assert key in reader and "0" * 64 not in reader and reader.check() == []
     pixels = cv2.imread(str(image))[..., ::-1].copy()
     x = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
@@ -227,7 +227,7 @@ def test_embeddings_of_another_encoder(tmp_path, encoder):
     moved = embeddings.embedding_encoder(
         f"onnx:{shutil.copy(encoder.backbone.path, tmp_path / 'moved.onnx')}"
     )
-    assert embeddings.sha256_of(image) in embeddings.Embeddings(tmp_path / "e", moved)
+    assert checksum(image) in embeddings.Embeddings(tmp_path / "e", moved)
     with pytest.raises(ValueError, match="write embeddings with"):
         embeddings.Embeddings(tmp_path / "nowhere", encoder)
 

@@ -9,7 +9,7 @@ from torch import nn
 from fdrn_adapter import zoo
 from fdrn_adapter.evaluation.methods.method import Built, Method, ModelSpec, Options
 from fdrn_adapter.evaluation.methods.modes import CVPR, CVPR_SIDE, DEFAULT_MODE, crop_of_mode
-from fdrn_adapter.hosts.catalogue import encoder_of, is_fdrn
+from fdrn_adapter.hosts.catalogue import is_fdrn
 from fdrn_adapter.session.interactive import InteractiveSession
 from fdrn_adapter.zoo.named import NamedNetwork, open_network
 
@@ -76,9 +76,7 @@ def network(source: str, options: Options) -> NamedNetwork:
     if source in zoo.names():
         root = zoo.codebase_for(source, root)
     named = open_network(source, root, options.seed)
-    encoder = encoder_of(named.model)
-    if encoder is not None:
-        encoder.backbone.require_file()
+    named.require_encoder()
     named.model.to(options.device)
     return named
 

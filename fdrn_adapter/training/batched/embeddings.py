@@ -24,8 +24,8 @@ from fdrn_adapter.encoders.catalogue import (
 )
 from fdrn_adapter.encoders.image_encoder import MAX_SIDE, ImageEncoder
 from fdrn_adapter.images import read_image
-from fdrn_adapter.output_folders import only_writer
-from fdrn_adapter.training.batched.pictures import sha256_of, write_whole_array, write_whole_text
+from fdrn_adapter.output_folders import checksum, only_writer
+from fdrn_adapter.training.batched.pictures import write_whole_array, write_whole_text
 from fdrn_adapter.training.batched.processes import in_processes
 
 MANIFEST = "manifest.json"
@@ -86,7 +86,7 @@ class _Work:
 
     def __call__(self, image: Path) -> tuple[str, str]:
         """The image's checksum, and what is wrong with it (nothing: empty)."""
-        key = sha256_of(image)
+        key = checksum(image)
         file = self.folder / f"{key}.npy"
         if not file.is_file():
             try:
@@ -140,7 +140,7 @@ def _write(
             file = folder / f"{key}.npy"
             shape = list(np.load(file, mmap_mode="r").shape)
             first = kept.get(key, {}).get("image", str(image))
-            kept[key] = {"image": first, "sha256": sha256_of(file), "shape": shape}
+            kept[key] = {"image": first, "sha256": checksum(file), "shape": shape}
     write_whole_text(path, _text(head, kept))
     return bad
 
@@ -229,5 +229,5 @@ class Embeddings:
         return [
             f"{key}.npy" for key, entry in self._kept.items()
             if not (self.folder / f"{key}.npy").is_file()
-            or sha256_of(self.folder / f"{key}.npy") != entry["sha256"]
+            or checksum(self.folder / f"{key}.npy") != entry["sha256"]
         ]

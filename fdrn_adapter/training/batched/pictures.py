@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from fdrn_adapter.images import read_image
 from fdrn_adapter.label_maps import IGNORE
+from fdrn_adapter.output_folders import checksum, whole_file
 
 SIDE = 512  # longest side of kept pictures, pixels
 VOID = 255  # label of what does not count, in kept pictures
@@ -96,7 +96,7 @@ def keep(picture: Picture, folder: Path, min_share: float = MIN_SHARE) -> KeptPi
         pixels, objects = _prepared(picture, min_share)
         write_whole_array(file, pixels)
         stored = {
-            "image_sha256": sha256_of(picture.image), "objects": objects,
+            "image_sha256": checksum(picture.image), "objects": objects,
             "size": list(pixels.shape[1:]),
         }
         write_whole_text(note, json.dumps(stored))
@@ -147,33 +147,16 @@ def size_within(size: tuple[int, int], side: int) -> tuple[int, int]:
     return rows, cols
 
 
-def sha256_of(file: Path) -> str:
-    """Checksum of a file, hexadecimal."""
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest() if hasattr(
-            hashlib, "file_digest"
-        ) else hashlib.sha256(opened.read()).hexdigest()
-
-
 def write_whole_array(file: Path, array: np.ndarray) -> None:
     """Write a .npy file that is there whole or not at all."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as opened:
-            np.save(opened, np.ascontiguousarray(array))
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole_file(file) as part, part.open("wb") as opened:
+        np.save(opened, np.ascontiguousarray(array))
 
 
 def write_whole_text(file: Path, text: str) -> None:
     """Write a text file that is there whole or not at all."""
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    try:
+    with whole_file(file) as part:
         part.write_text(text, encoding="utf-8")
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def from_label_map(labels: Any) -> np.ndarray:
