@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from support import sam_graphs
+from support.embedding_networks import write_embedding_fdrn
 from support.evaluation_data import grabcut
 from support.networks import build_host
 from support.training_fixtures import write_folder
@@ -67,12 +67,7 @@ def network(tmp_path_factory):
     pytest.importorskip("ritm_annotation")
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("fdrn")
-    file = sam_graphs.embedder(folder / "encoder.onnx")
-    model = fdrn_adapter.wrap(
-        build_host(), encoder=f"onnx:{file}", init="paper", affinity="gather", context_channels=8,
-        value_channels=8,
-    )
-    fdrn_adapter.save(model, folder / "fdrn.pth")
+    file = write_embedding_fdrn(folder, "fdrn.pth")
     plain = fdrn_adapter.wrap(build_host(), encoder="hrnet18s", init="paper")
     fdrn_adapter.save(plain, folder / "plain.pth")
     os.environ["FDRN_SAM_ENCODER"] = str(file)

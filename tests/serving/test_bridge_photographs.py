@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 import pytest
+from support.grabcut import grabcut_samples
 
 from fdrn_adapter import zoo
 from fdrn_adapter.evaluation.clicks import ClickSimulator
-from fdrn_adapter.evaluation.datasets.catalogue import open_dataset
 from fdrn_adapter.serving.bridge import PromptSession
 from fdrn_adapter.session import InteractiveSession
 
@@ -27,11 +27,7 @@ CLICKS = (1, 2, 3, 5, 8)
 
 @pytest.fixture(scope="module")
 def photographs():
-    root = os.environ.get("FDRN_GRABCUT_ROOT")
-    if not root:
-        pytest.skip("set FDRN_GRABCUT_ROOT to a folder with data_GT and boundary_GT")
-    dataset = open_dataset(f"GrabCut={root}")
-    return [dataset.load(i) for i in range(len(dataset))]
+    return grabcut_samples()
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support.grabcut import grabcut_samples
 from support.server import serving
 
 from fdrn_adapter import zoo
-from fdrn_adapter.evaluation.datasets.catalogue import open_dataset
 from fdrn_adapter.session import InteractiveSession
 
 httpx = pytest.importorskip("httpx")
@@ -31,11 +31,7 @@ USERS, MEMORY_MIB, MOST_CLICKS = 20, 256, 8
 
 @pytest.fixture(scope="module")
 def photographs():
-    root = os.environ.get("FDRN_GRABCUT_ROOT")
-    if not root:
-        pytest.skip("set FDRN_GRABCUT_ROOT to a folder with data_GT and boundary_GT")
-    dataset = open_dataset(f"GrabCut={root}")
-    return [dataset.load(i).image for i in range(len(dataset))]
+    return [sample.image for sample in grabcut_samples()]
 
 
 def encoded(image):

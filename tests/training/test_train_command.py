@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from support import sam_graphs
+from support.embedding_networks import write_embedding_fdrn
 from support.networks import build_host
 from support.training_fixtures import write_folder
 
@@ -32,14 +32,8 @@ def data(tmp_path_factory):
 def fdrn(tmp_path_factory):
     """A light FDRN on embeddings of a small graph, as a checkpoint; the variable names the graph.
     """
-    pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("fdrn")
-    file = sam_graphs.embedder(folder / "encoder.onnx")
-    model = fdrn_adapter.wrap(
-        build_host(), encoder=f"onnx:{file}", init="paper", affinity="gather", context_channels=8,
-        value_channels=8,
-    )
-    fdrn_adapter.save(model, folder / "start.pth")
+    file = write_embedding_fdrn(folder, "start.pth")
     return folder / "start.pth", file
 
 
