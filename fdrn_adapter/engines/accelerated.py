@@ -91,12 +91,15 @@ class AcceleratedModel:
         return self._runner().click(image, points, recycling)
 
     @_beside
-    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+    def encode_image(
+        self, image: Tensor, max_side: int | None = None, looked: bool = False
+    ) -> ImageFeatures:
         """As `FDRNModel.encode_image`."""
         if self.model.image_encoder is None:
             return self.model.encode_image(image)
         self.model.check_image(image)
-        self.look_at_weights()
+        if not looked:
+            self.look_at_weights()
         return self._encode(image, max_side)
 
     def _encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:

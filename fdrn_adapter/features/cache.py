@@ -84,6 +84,8 @@ def encode_cached(
 ) -> ImageFeatures:
     """Features of an image, from the cache if its content was encoded with these weights before.
 
+    Whoever takes an image calls `look_at_weights` of the model first.
+
     Args:
         model: FDRN model, in an engine or as it is.
         image: (1, 3, H, W), RGB in [0, 1], on the model's device.
@@ -102,7 +104,7 @@ def encode_cached(
     features = cache.get(full_key)
     if features is None:
         features = model.encode_image(
-            torch.cat([image, image.flip(-1)]) if with_mirror else image
+            torch.cat([image, image.flip(-1)]) if with_mirror else image, looked=True
         )
         cache.put(full_key, features)
     return features

@@ -184,19 +184,23 @@ class FDRNModel(Recycles, nn.Module):
             outputs["click_map"] = without_decoupled_maps(outputs["click_map"])
         return outputs
 
-    def encode_image(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
+    def encode_image(
+        self, image: Tensor, max_side: int | None = None, looked: bool = False
+    ) -> ImageFeatures:
         """Run F1 once on an image (Sec. 3.2); recycle the result with `recycling`.
 
         Args:
             image: (B, 3, H, W), RGB in [0, 1], un-normalised, at its own resolution.
             max_side: cap of the longest side in pixels instead of the model's own
                 (`encoder_max_side`).
+            looked: the caller has called `look_at_weights` for this image.
 
         Raises:
             ValueError: another shape, dtype or range.
         """
         self.check_image(image)
-        self.look_at_weights()
+        if not looked:
+            self.look_at_weights()
         if self.image_encoder is None:
             size = tuple(image.shape[-2:])
             return ImageFeatures({}, {}, size, size, "none", batch=len(image))
