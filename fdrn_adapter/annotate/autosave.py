@@ -7,6 +7,7 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
+GATHER_SECONDS = 0.15  # first the page gets its answer, and steps that come at once are one file
 
 
 class Autosave:
@@ -55,6 +56,7 @@ class Autosave:
                 self._busy = False
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._waiting or self._closing)
+                self._changed.wait_for(lambda: self._closing, GATHER_SECONDS)
                 if not self._waiting:
                     return
                 work, self._busy = list(self._waiting.items()), True

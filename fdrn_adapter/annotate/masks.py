@@ -1,9 +1,9 @@
 """Masks as they are kept and sent: packed, on the part of the image that they fill."""
 
 import base64
+import threading
 import zlib
-from dataclasses import dataclass
-from functools import lru_cache
+from collections import OrderedDict
 from typing import Any
 
 import cv2
@@ -14,51 +14,83 @@ Box = tuple[int, int, int, int]  # x, y, width, height
 _NOTHING: Box = (0, 0, 0, 0)
 
 
-@dataclass(frozen=True)
 class PackedMask:
-    """A mask of an image, never changed: the box that it fills, and the bits in it, compressed.
+    """A mask of an image, never changed: the box that it fills, and the bits in it.
+
+    New ones are kept as they are worked with, eight pixels to a byte; once stored they are kept as
+    files have them, compressed.
 
     Attributes:
         size: rows and columns of the image.
         box: x, y, width and height of what the mask fills; zeros for an empty mask.
-        bits: of the box, row by row, eight to a byte, compressed by zlib.
         area: pixels of the mask.
     """
 
-    size: tuple[int, int]
-    box: Box = _NOTHING
-    bits: bytes = b""
-    area: int = 0
+    def __init__(
+        self, size: tuple[int, int], box: Box = _NOTHING, area: int = 0,
+        rows: np.ndarray | None = None, bits: bytes = b"",
+    ):
+        """One of `rows` and `bits` says what is in the box, see there."""
+        self.size, self.box, self.area = size, box, area
+        self._rows, self._bits = rows, bits
 
     @classmethod
     def of(cls, mask: np.ndarray) -> "PackedMask":
         """Pack a mask (H, W) bool."""
         mask = np.ascontiguousarray(mask, bool)
-        box = tuple(int(n) for n in cv2.boundingRect(mask.view(np.uint8)))
+        whole = np.packbits(mask, axis=1)
+        box = _filled(whole)
         if not box[2]:
             return cls(mask.shape)
         x, y, width, height = box
-        packed = np.packbits(mask[y : y + height, x : x + width])
-        return cls(mask.shape, box, zlib.compress(packed, 1), cv2.countNonZero(mask.view(np.uint8)))
+        part = mask[y : y + height, x : x + width].view(np.uint8)
+        rows = _shifted(whole[y : y + height], x, width)
+        packed = cls(mask.shape, box, cv2.countNonZero(part), rows)
+        _newest.keep(packed, rows)
+        return packed
 
     @property
-    def part(self) -> np.ndarray:
-        """The mask inside of its box, (height, width) bool, not to be written to."""
-        _, _, width, height = self.box
-        return _unpacked(self.bits, width, height) if width else np.zeros((0, 0), bool)
+    def rows(self) -> np.ndarray:
+        """The box, (height, ceil(width / 8)) uint8: each row packed, zeros behind its end."""
+        rows = self._rows
+        if rows is None:
+            rows = _newest.get(self)
+        if rows is None:
+            rows = np.packbits(_unpacked(self._bits, *self.box[2:]), axis=1)
+            _newest.keep(self, rows)
+        return rows
+
+    @property
+    def bits(self) -> bytes:
+        """The box as files have it: all its pixels in one row, eight to a byte, zlib."""
+        rows = self._rows
+        if rows is not None:
+            flat = np.unpackbits(rows, axis=1, count=self.box[2])
+            self._bits = zlib.compress(np.packbits(flat), 1)
+            self._rows = None
+        return self._bits
 
     @property
     def array(self) -> np.ndarray:
         """The mask (H, W) bool."""
-        return self.inside((0, 0, self.size[1], self.size[0]))
+        whole = np.zeros(self.size, bool)
+        x, y, width, height = self.box
+        if width:
+            part = np.unpackbits(self.rows, axis=1, count=width)
+            whole[y : y + height, x : x + width] = part.view(bool)
+        return whole
 
     def inside(self, box: Box) -> np.ndarray:
-        """The mask inside of a box that holds all of it, (height, width) bool."""
-        whole = np.zeros((box[3], box[2]), bool)
-        x, y = self.box[0] - box[0], self.box[1] - box[1]
+        """The mask inside of a box that holds all of it, packed as `rows`."""
+        whole = np.zeros((box[3], (box[2] + 7) // 8 + 1), np.uint8)
         if self.box[2]:
-            whole[y : y + self.box[3], x : x + self.box[2]] = self.part
-        return whole
+            rows, x, y = self.rows, self.box[0] - box[0], self.box[1] - box[1]
+            place = whole[y : y + rows.shape[0]]
+            start, shift = divmod(x, 8)
+            place[:, start : start + rows.shape[1]] = rows >> shift
+            if shift:
+                place[:, start + 1 : start + 1 + rows.shape[1]] |= rows << (8 - shift)
+        return whole[:, :-1]
 
     def for_json(self) -> dict[str, Any]:
         """The mask for a file; `from_json` reads it."""
@@ -74,62 +106,113 @@ class PackedMask:
         """
         try:
             x, y, width, height = (int(n) for n in stored["box"])
-            mask = cls(size, (x, y, width, height), base64.b64decode(stored["bits"]),
-                       int(stored["area"]))
+            mask = cls(size, (x, y, width, height), int(stored["area"]),
+                       bits=base64.b64decode(stored["bits"]))
             fits = 0 <= x <= x + width <= size[1] and 0 <= y <= y + height <= size[0]
             if not fits:
                 raise ValueError(f"its box is {stored['box']}")
-            if int(mask.part.sum()) != mask.area:
+            area = int(_unpacked(mask.bits, width, height).sum()) if width else 0
+            if area != mask.area:
                 raise ValueError(f"it has not the {mask.area} pixels that are said")
         except (KeyError, TypeError, ValueError, zlib.error) as error:
             raise ValueError(f"A mask in the file is damaged: {error}.") from error
         return mask
 
 
-@lru_cache(4)  # the newest masks are asked for again and again
+class _Newest:
+    """The rows of the masks that were made or asked for last: they are asked for again."""
+
+    def __init__(self, most: int):
+        self._most, self._lock = most, threading.Lock()
+        self._rows: OrderedDict[PackedMask, np.ndarray] = OrderedDict()
+
+    def get(self, mask: PackedMask) -> np.ndarray | None:
+        with self._lock:
+            return self._rows.get(mask)
+
+    def keep(self, mask: PackedMask, rows: np.ndarray) -> None:
+        with self._lock:
+            self._rows[mask] = rows
+            while len(self._rows) > self._most:
+                self._rows.popitem(last=False)
+
+
+_newest = _Newest(4)
+
+
 def _unpacked(bits: bytes, width: int, height: int) -> np.ndarray:
     expected = (width * height + 7) // 8
     packed = np.frombuffer(zlib.decompressobj().decompress(bits, expected + 1), np.uint8)
     if len(packed) != expected:  # also of a file that would unpack to more than the memory
         raise ValueError(f"it holds {len(packed)} bytes or more, not {expected}")
-    part = np.unpackbits(packed, count=width * height).view(bool).reshape(height, width)
-    part.flags.writeable = False
-    return part
+    return np.unpackbits(packed, count=width * height).view(bool).reshape(height, width)
 
 
 def change(before: PackedMask | None, after: PackedMask | None) -> dict[str, Any] | None:
-    """What of a mask is other than before, for the page: a box and the new runs in it.
+    """What of a mask is other than before, for the page: a box, and runs of what turned over.
 
     Args:
         before, after: None stands for an empty mask.
 
     Returns:
         None where nothing is; else "box", and "runs": lengths of runs in the box, row by row, zeros
-        first, as little-endian 32-bit numbers in base64.
+        (pixels as before) first, as little-endian 32-bit numbers in base64.
     """
-    if before is after or (before and after and (before.box, before.bits) == (
-            after.box, after.bits)):
+    if before is after:
         return None
     given = [mask for mask in (before, after) if mask is not None and mask.box[2]]
     if not given:
         return None
     whole = _around([mask.box for mask in given])
-    new = after.inside(whole) if after else np.zeros((whole[3], whole[2]), bool)
-    old = before.inside(whole) if before else np.zeros_like(new)
-    differing = cv2.boundingRect((new ^ old).view(np.uint8))
-    if not differing[2]:
+    nothing = PackedMask(given[0].size)
+    new, old = ((mask or nothing).inside(whole) for mask in (after, before))
+    differing = new ^ old
+    x, y, width, height = _filled(differing)
+    if not width:
         return None
-    x, y, width, height = differing
-    part = new[y : y + height, x : x + width]
-    return {"box": [whole[0] + x, whole[1] + y, width, height], "runs": runs(part)}
+    part = _shifted(differing[y : y + height], x, width)
+    return {"box": [whole[0] + x, whole[1] + y, width, height], "runs": runs(part, width)}
 
 
-def runs(part: np.ndarray) -> str:
-    """Lengths of the runs of a mask (H, W) bool, see `change`."""
-    flat = np.ascontiguousarray(part).ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    edges = np.concatenate([[0], edges, [flat.size]])
-    if flat.size and flat[0]:
+def _filled(rows: np.ndarray) -> Box:
+    """The box that packed rows fill, in pixels from their beginning."""
+    lines = np.flatnonzero(rows.any(1))
+    if not len(lines):
+        return _NOTHING
+    columns = np.flatnonzero(np.unpackbits(np.bitwise_or.reduce(rows, 0)))
+    left, top = int(columns[0]), int(lines[0])
+    return left, top, int(columns[-1]) - left + 1, int(lines[-1]) - top + 1
+
+
+def _shifted(rows: np.ndarray, x: int, width: int) -> np.ndarray:
+    """Columns from `x` on of packed rows, packed."""
+    start, shift = divmod(x, 8)
+    count = (width + 7) // 8
+    part = rows[:, start : start + count] << shift
+    if shift:
+        rest = rows[:, start + 1 : start + 1 + count]
+        part[:, : rest.shape[1]] |= rest >> (8 - shift)
+    return part
+
+
+def runs(rows: np.ndarray, width: int) -> str:
+    """Lengths of the runs of packed rows of `width` pixels, see `change`."""
+    rows = rows.copy()
+    behind = -width % 8
+    # Behind its end each row goes on as it ends, so that the next row's first pixel is compared
+    # with it.
+    last = rows[:, -1] >> behind & 1
+    rows[:, -1] = rows[:, -1] >> behind << behind | last * ((1 << behind) - 1)
+    flat = rows.ravel()
+    before = flat >> 1
+    before[1:] |= flat[:-1] << 7
+    before[0] |= flat[0] & 128
+    other = flat ^ before  # bits that are not what the one before is
+    places = np.flatnonzero(other != 0)  # of bools it is faster
+    which, bit = np.nonzero(np.unpackbits(other[places, None], axis=1))
+    line, byte = np.divmod(places[which], rows.shape[1])
+    edges = np.concatenate([[0], line * width + byte * 8 + bit, [len(rows) * width]])
+    if flat[0] & 128:
         edges = np.concatenate([[0], edges])
     return base64.b64encode(np.diff(edges).astype("<u4").tobytes()).decode("ascii")
 

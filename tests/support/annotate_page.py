@@ -79,11 +79,8 @@ class Page:
         ids = {o["id"] for o in self.state["objects"]}
         self.masks = {i: m for i, m in self.masks.items() if i in ids}
         for number, found in self.state["masks"].items():
-            x, y, width, height = found["box"]
-            mask = self.masks.setdefault(int(number), np.zeros(size, bool)).copy()
-            part = mask_of_runs(found["runs"], found["box"], size)
-            mask[y : y + height, x : x + width] = part[y : y + height, x : x + width]
-            self.masks[int(number)] = mask
+            mask = self.masks.setdefault(int(number), np.zeros(size, bool))
+            self.masks[int(number)] = mask ^ mask_of_runs(found["runs"], found["box"], size)
         for o in self.state["objects"]:
             self.masks.setdefault(o["id"], np.zeros(size, bool))
         return self.state

@@ -7,7 +7,7 @@ function decodedRuns(text) {
   return new Uint32Array(bytes.buffer);
 }
 
-/** The part of a mask in a change: {x, y, w, h, bits}. */
+/** What a change turns over: {x, y, w, h, bits}. */
 export function decodedPart(change) {
   const [x, y, w, h] = change.box;
   const bits = new Uint8Array(w * h);
@@ -33,16 +33,24 @@ export class Mask {
     return at(this, x, y);
   }
 
-  /** Put a part on it. Returns what was there before. */
-  put(part) {
-    this.grow(part);
-    const before = { ...part, bits: new Uint8Array(part.bits.length) };
-    for (let row = 0; row < part.h; row++) {
-      const here = (part.y - this.y + row) * this.w + part.x - this.x;
-      before.bits.set(this.bits.subarray(here, here + part.w), row * part.w);
-      this.bits.set(part.bits.subarray(row * part.w, (row + 1) * part.w), here);
-    }
-    return before;
+  /** Turn over the pixels of a change. */
+  turn(change) {
+    const [x, y, w, h] = change.box;
+    this.grow({ x, y, w, h });
+    const { bits, w: width } = this, first = (y - this.y) * width + x - this.x;
+    let row = 0, column = 0; // of the box
+    decodedRuns(change.runs).forEach((length, i) => {
+      while (length > 0) {
+        const here = Math.min(length, w - column);
+        if (i % 2) {
+          const from = first + row * width + column;
+          for (let k = from; k < from + here; k++) bits[k] ^= 1;
+        }
+        length -= here;
+        column += here;
+        if (column === w) [row, column] = [row + 1, 0];
+      }
+    });
   }
 
   grow(part) {

@@ -51,9 +51,9 @@ function labelRow(map, { active, label }, row, columns, into) {
  * @param context of the canvas.
  * @param view where the photograph is; `ratio` is of the canvas' pixels to the stage's.
  * @param map of the labels of all objects but the active one.
- * @param look {fills, lines, outline, active, label, mask, preview, before}: colours of labels,
+ * @param look {fills, lines, outline, active, label, mask, preview, turned}: colours of labels,
  *   whether outlines are drawn, the active object's mask and label, the mask that changes are of,
- *   the part that a click would change, and what was in the part that the last step changed.
+ *   what a click would turn over, and what the last step turned over.
  * @param rect x, y, w, h in pixels of the stage; all of it by default.
  */
 export function paint(context, view, ratio, map, look, rect = null) {
@@ -70,11 +70,12 @@ export function paint(context, view, ratio, map, look, rect = null) {
   const rows = places(h + thick, view.top, scale, map.height, y1 - thick);
   const picture = context.createImageData(w, h);
   const out = new Uint32Array(picture.data.buffer);
-  const { fills, lines, outline, mask, preview, before } = look;
+  const { fills, lines, outline, mask, preview, turned } = look;
+  // 1 where a part is turned over and the mask is there now, -1 where it is not.
   const differs = (part, x, y) => {
     if (x < part.x || y < part.y || x >= part.x + part.w || y >= part.y + part.h) return 0;
-    const there = part.bits[(y - part.y) * part.w + x - part.x];
-    return there === (mask ? mask.has(x, y) : 0) ? 0 : there ? 1 : -1;
+    if (!part.bits[(y - part.y) * part.w + x - part.x]) return 0;
+    return mask && mask.has(x, y) ? 1 : -1;
   };
   // Labels of the last rows of the screen, so that each is looked up once.
   const seen = Array.from({ length: thick + 1 }, () => new Uint16Array(w + thick));
@@ -86,11 +87,11 @@ export function paint(context, view, ratio, map, look, rect = null) {
     for (let i = 0; i < w; i++, to++) {
       const label = here[i + thick];
       let colour = fills[label];
-      if ((before || preview) && row >= 0 && columns[i + thick] >= 0) {
-        const change = before ? differs(before, columns[i + thick], row) : 0;
-        if (change) colour = change < 0 ? ADDED : REMOVED;
+      if ((turned || preview) && row >= 0 && columns[i + thick] >= 0) {
+        const change = turned ? differs(turned, columns[i + thick], row) : 0;
+        if (change) colour = change > 0 ? ADDED : REMOVED;
         const would = preview ? differs(preview, columns[i + thick], row) : 0;
-        if (would) colour = would > 0 ? WOULD_BE : WOULD_GO;
+        if (would) colour = would > 0 ? WOULD_GO : WOULD_BE;
       }
       if (outline) {
         if (here[i] !== label) colour = lines[label || here[i]];

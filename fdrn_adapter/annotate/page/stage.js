@@ -1,5 +1,6 @@
 // The canvases of the stage, and when they are painted: once a frame, and only what changed.
 
+import { decodedPart } from "./masks.js";
 import { coloursOf, paint } from "./paint.js";
 import { activeMask, labelAt, store } from "./store.js";
 import { View } from "./view.js";
@@ -94,7 +95,7 @@ function lookNow() {
     ...coloursOf(store.objects, store.active, opacity), outline, preview: preview.part,
     active: activeMask(), label: store.objects.findIndex((o) => o.id === store.active) + 1,
     mask: shown ? store.masks.get(store.lastChange.id) : activeMask(),
-    before: shown ? store.lastChange.part : null,
+    turned: shown ? (shown.part ??= decodedPart(shown.change)) : null,
   };
 }
 
@@ -130,7 +131,7 @@ function drawLoupe() {
   photo.draw(loupeContext, near, 1);
   const layer = new OffscreenCanvas(LOUPE_PX, LOUPE_PX);
   paint(layer.getContext("2d"), near, 1, store.map,
-    { ...lookNow(), preview: null, before: null }, null);
+    { ...lookNow(), preview: null, turned: null }, null);
   loupeContext.setTransform(1, 0, 0, 1, 0, 0);
   loupeContext.drawImage(layer, 0, 0);
   loupeContext.strokeStyle = "#fff";

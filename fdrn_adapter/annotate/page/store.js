@@ -1,6 +1,6 @@
 // What the page knows: the folder, the photograph that is open, its objects and their masks.
 
-import { LabelMap, Mask, decodedPart } from "./masks.js";
+import { LabelMap, Mask } from "./masks.js";
 
 export const store = {
   images: [], classes: [], progress: {}, exports: [], model: "", folder: "",
@@ -9,7 +9,7 @@ export const store = {
   size: [1, 1],
   masks: new Map(), map: new LabelMap(1, 1),
   active: null, // number of the object that clicks go to, null for a new one
-  lastChange: null, // {id, part}: what was in the part that the last step changed
+  lastChange: null, // {id, change, part}: of the last step; `part` is decoded when first shown
   tool: "click", positive: true,
   settings: {
     opacity: 0.45, radius: 12, outline: true, preview: true, lastChange: false, loupe: true,
@@ -42,7 +42,7 @@ export function takeWhole(name, answer) {
   store.map = new LabelMap(columns, rows);
   for (const [id, change] of Object.entries(answer.masks)) {
     const mask = new Mask();
-    mask.put(decodedPart(change));
+    mask.turn(change);
     store.masks.set(Number(id), mask);
   }
   if (!activeObject()) store.active = null;
@@ -65,11 +65,13 @@ export function takeStep(answer, label) {
     store.masks.delete(id);
   }
   for (const [key, change] of Object.entries(answer.masks)) {
-    const id = Number(key), part = decodedPart(change);
+    const id = Number(key);
     if (!store.masks.has(id)) store.masks.set(id, new Mask());
-    store.lastChange = { id, part: store.masks.get(id).put(part), label };
-    changed.push(boxOf(part));
-    if (id !== store.active) below.push(boxOf(part));
+    store.masks.get(id).turn(change);
+    store.lastChange = { id, change, label, part: null };
+    const [x, y, w, h] = change.box;
+    changed.push({ x, y, w, h });
+    if (id !== store.active) below.push({ x, y, w, h });
   }
   if (previous !== store.active) {
     for (const id of [previous, before.has(store.active) ? store.active : null]) {
