@@ -30,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--" + name.replace("_", "-"), metavar="N", type=int,
                             help="as of fdrn_adapter.wrap")
     parser.add_argument("--use-mid", action="store_true", help="recycle f_mid (stride 8) too")
+    parser.add_argument("--affinity", choices=("gather", "literal"), default="gather",
+                        help="direction of the paper's eq. 4 (default: %(default)s)")
+    parser.add_argument("--value-channels", metavar="N", type=_width, default=256,
+                        help="of eq. 4's values, or 'host' for as many as the host has "
+                             "(default: %(default)s)")
+    parser.add_argument("--shortcut-kernel", type=int, choices=(1, 3), default=3,
+                        help="of the shortcuts in SFI and TFI (default: %(default)s)")
+    parser.add_argument("--norms", action="store_true", help="batch norms in SFI and TFI")
     parser.add_argument("--freeze-encoder", action="store_true", help="never train F1's backbone")
     parser.add_argument("--half", action="store_true", help="store weights in half precision")
     options.add_codebase(parser)
@@ -52,8 +60,18 @@ def main(args: argparse.Namespace) -> int:
     host = open_network(str(stock), args.codebase).model
     model = fdrn_adapter.wrap(
         host, encoder=args.encoder, init=args.init, encoder_weights=args.encoder_weights,
-        freeze_encoder=args.freeze_encoder, use_mid=args.use_mid, copy=False, **options,
+        freeze_encoder=args.freeze_encoder, use_mid=args.use_mid, affinity=args.affinity,
+        value_channels=args.value_channels, shortcut_kernel=args.shortcut_kernel,
+        norms=args.norms, copy=False, **options,
     )
     fdrn_adapter.save(model, out, half=args.half)
     print(f"{out}: {model}")
     return 0
+
+
+def _width(text: str) -> int | None:
+    if text == "host":
+        return None
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a number of channels or 'host', got {text!r}")
+    return int(text)

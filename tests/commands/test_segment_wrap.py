@@ -131,6 +131,15 @@ def test_a_wrapped_checkpoint_computes_what_the_stock_one_does(stock, capsys):
     assert (model(*inputs)["instances"] - host(*inputs)["instances"]).abs().max() < 1e-5
 
 
+def test_widths_and_direction_of_the_modules(stock):
+    out = stock.with_name("fdrn.pth")
+    assert cli.main(["wrap", str(stock), str(out), "--encoder", "hrnet18s", "--affinity", "literal",
+                     "--value-channels", "host", "--shortcut-kernel", "1", "--norms"]) == 0
+    settings = fdrn_adapter.load(out).settings
+    assert (settings.affinity, settings.value_channels, settings.shortcut_kernel,
+            settings.norms) == ("literal", None, 1, True)
+
+
 def test_mistakes_of_wrap(stock, capsys):
     out = stock.with_name("fdrn.pth")
     for arguments, message in [
