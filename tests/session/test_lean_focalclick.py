@@ -11,7 +11,7 @@ from support.focalclick import (
     taught,
     zoom_in,
 )
-from support.stock import CLICKS, picture
+from support.stock import CLICKS, NARROW, picture
 
 import fdrn_adapter
 from fdrn_adapter.session import lean_focalclick
@@ -45,7 +45,7 @@ def lean(net, **options):
 @pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])
 def test_probabilities_are_the_stock_predictors(host, wrapped, flip):
     if wrapped:
-        model = fdrn_adapter.wrap(host, init="paper")
+        model = fdrn_adapter.wrap(host, init="paper", **NARROW)
         stock = recycling_predictor_for(
             focal_predictor_class(), model, "cpu", zoom_in=zoom_in(skip_clicks=-1), infer_size=64,
             with_flip=flip,
@@ -118,7 +118,7 @@ def test_the_focus_crop_is_the_stock_one():
     from isegm.utils import crop_local
 
     rng, size = np.random.default_rng(0), (61, 83)
-    differing, unchanged, cases = set(), 0, 0
+    differing, unchanged, cases, empty = set(), 0, 0, 0
     for turn in range(3000):
         boxes = [random_box(rng, size) for _ in range(2)]
         if turn % 3 == 0:  # windows that end with the image, and whole ones
@@ -133,11 +133,18 @@ def test_the_focus_crop_is_the_stock_one():
             for m, b in zip((now, before), boxes, strict=True)
         ]
         got = focus_crop(crop_local, *parts, size, boxes[0], click, 1.4)
-        assert got == tuple(want), (turn, boxes, click)
+        if want[0] < want[1] and want[2] < want[3]:
+            assert got == tuple(want), (turn, boxes, click)
+        else:  # the stock code fails on it; ours is a pixel at least of what was zoomed into
+            top, bottom, left, right = got
+            assert boxes[0][0] <= top < bottom <= boxes[0][1], (turn, boxes, click)
+            assert boxes[0][2] <= left < right <= boxes[0][3], (turn, boxes, click)
+            empty += 1
         cases += 1
         differing.add(got)
         unchanged += (now > 0)[click] == (before > 0)[click]
     assert cases > 2000 and len(differing) > 1000 and 200 < unchanged < cases - 200
+    assert 0 < empty < cases / 3
 
 
 def test_unions_of_boxes():
