@@ -25,6 +25,7 @@ class TiffHeader:
         palette: whether pixels are numbers of colours.
         cmyk: whether the bands are inks.
         pages: of the file at full size.
+        colours: whether they are gray values, a palette's, RGB, inks or YCbCr.
     """
 
     bands: int
@@ -34,6 +35,7 @@ class TiffHeader:
     palette: bool
     cmyk: bool
     pages: int
+    colours: bool
 
 
 def png_depth(data: bytes) -> tuple[int, int] | None:
@@ -89,6 +91,7 @@ def _tiff(data: bytes) -> TiffHeader | None:
         bands=first.get(277, [1])[0], bits=first.get(258, [1])[0],
         kind=_KINDS.get(first.get(339, [1])[0], "uint"), alpha=first.get(338, [0])[-1] in (1, 2),
         palette=photometric == _PALETTE, cmyk=photometric == _CMYK, pages=pages,
+        colours=photometric in (0, 1, 2, _PALETTE, _CMYK, 6),
     )
 
 

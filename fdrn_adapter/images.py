@@ -49,9 +49,18 @@ def decode_image(
     tiff = tiff_header(data.tobytes()) if data[:2].tobytes() in (b"II", b"MM") else None
     if tiff is not None:
         _check_bands(tiff, name)
-        if tiff.bits == 32:  # which OpenCV converts to no colours
+        if tiff.bits >= 32:  # which OpenCV converts to no colours
             flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
-    image = _from_file(decoded(data, flags, name), name)
+    try:
+        stored = decoded(data, flags, name)
+    except ValueError as error:
+        if tiff is None:
+            raise
+        raise ValueError(
+            f"{error} It is a TIFF file of {tiff.bands} bands of {tiff.bits} bits, or a damaged "
+            "one. Read it with tifffile.imread, and pass an array, uint8 or in [0, 1]."
+        ) from error
+    image = _from_file(stored, name)
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
@@ -78,6 +87,11 @@ def decoded(data: np.ndarray, flags: int, name: str) -> np.ndarray:
 
 def _check_bands(tiff: Any, name: str) -> None:
     """See that OpenCV will not take one band of several for the picture."""
+    if not tiff.colours:
+        raise ValueError(
+            f"{name} is a TIFF file whose bands are neither gray nor RGB (such as CIE Lab or a "
+            "camera's raw values). Convert it to RGB, for example by PIL.Image and ImageCms."
+        )
     colours = tiff.bands - tiff.alpha
     if colours in (1, 3) or (tiff.cmyk and tiff.bands == 4):
         if tiff.pages > 1:

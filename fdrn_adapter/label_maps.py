@@ -1,5 +1,6 @@
 """Masks and instance maps as people store them: the one place that reads and interprets them."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ VOID = 255  # in 8-bit instance maps
 AUTO, ALWAYS, NEVER = "auto", "always", "never"
 GRABCUT_IGNORE = 128
 _MOST_LABEL = 2**53
+_MOST_ROUNDED = 85  # objects: 3 apart from each other
 _SHOWN = 8  # values in a message
 
 
@@ -28,7 +30,7 @@ def read_label_map(path: str | Path, colours: bool = False) -> np.ndarray:
         (H, W) or (H, W, 3) BGR, in the file's own dtype.
 
     Raises:
-        ValueError: there is no such file, or it is no picture.
+        ValueError: there is no such file, it is no picture, or one of several pages or bands.
     """
     import cv2
 
@@ -37,8 +39,9 @@ def read_label_map(path: str | Path, colours: bool = False) -> np.ndarray:
         raise ValueError(f"There is no label map {path}.")
     data = np.fromfile(path, np.uint8)
     head = data.tobytes()
+    _check_layers(head, path)
     if not colours and file_headers.has_palette(head):
-        numbers = _palette_numbers(path)
+        numbers = _palette_numbers(head, path)
         if numbers is not None:
             return numbers
     stored = decoded(data, cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH, str(path))
@@ -48,7 +51,18 @@ def read_label_map(path: str | Path, colours: bool = False) -> np.ndarray:
     return stored
 
 
-def _palette_numbers(path: Path) -> np.ndarray | None:
+def _check_layers(head: bytes, path: Path) -> None:
+    """See that OpenCV will not take one layer of several for the map."""
+    tiff = file_headers.tiff_header(head)
+    if tiff is not None and (tiff.pages > 1 or tiff.bands - tiff.alpha not in (1, 3)):
+        raise ValueError(
+            f"{path} is a TIFF file of {tiff.pages} pages of {tiff.bands} bands; a label map has "
+            "one page, of one band or of red, green and blue. Read it with tifffile.imread, and "
+            "store the layers as files NAME_1, NAME_2 ... of one object each."
+        )
+
+
+def _palette_numbers(data: bytes, path: Path) -> np.ndarray | None:
     """The numbers stored in a palette file; None where the palette's colours are what is meant.
 
     That is so where it is gray (an optimised gray picture), and where black, which is background,
@@ -57,7 +71,8 @@ def _palette_numbers(path: Path) -> np.ndarray | None:
     from PIL import Image, ImageOps  # torchvision needs it, and OpenCV reads colours only
 
     try:
-        with Image.open(path) as image:
+        # Not by its path: Pillow maps such TIFF files into memory, and garbles those on their side.
+        with Image.open(io.BytesIO(data)) as image:
             if image.mode != "P":
                 return None
             palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
@@ -175,12 +190,14 @@ def _voided(labels: np.ndarray, dtype: np.dtype, void: str) -> np.ndarray:
 def _is_void(values: np.ndarray) -> bool:
     """Whether 255, the last of a map's labels, is its void.
 
-    RITM's demo saves its objects spread over 0 to 255: 85, 170, 255 are three. So do others.
+    RITM's demo saves its objects spread over 0 to 255: 85, 170, 255 are three. So do others, and
+    round: 63, 127, 191, 255 or 64, 128, 191, 255 are four. Many rounded ones look like numbers.
     """
     count = len(values)
     if count < 3:
         return count == 2
-    return not (values * count == VOID * np.arange(1, count + 1)).all()
+    off = np.abs(values * count - VOID * np.arange(1, count + 1))  # in parts of 1 / count
+    return not (off < (count if count <= _MOST_ROUNDED else 1)).all()
 
 
 def what_255_is(stored: np.ndarray) -> str:
@@ -195,11 +212,21 @@ def what_255_is(stored: np.ndarray) -> str:
         "an object, as the last of evenly spaced values"
 
 
-def why_no_labels(labels: np.ndarray) -> str:
+def is_lossy(path: str | Path) -> bool:
+    """Whether a map's file is a JPEG, which keeps no numbers."""
+    with Path(path).open("rb") as file:
+        return file_headers.is_jpeg(file.read(3))
+
+
+def why_no_labels(labels: np.ndarray, lossy: bool = False) -> str:
     """Why labels cannot be those of an instance map, empty when they can.
 
     A map that went through a lossy format, or that was resized with soft edges, has as many values
     as there are shades on its borders, and they make lines, nowhere three pixels wide.
+
+    Args:
+        labels: from `instance_labels`.
+        lossy: the format is known to be; one such label is enough then.
     """
     import cv2
 
@@ -207,13 +234,13 @@ def why_no_labels(labels: np.ndarray) -> str:
     values = np.unique(labels)
     values = values[values > 0]
     count = len(values)
-    if count > 3:
+    if count > 3 or lossy:
         layer = np.searchsorted(values, labels).astype(np.float32)
         layer[labels <= 0] = -1
         window = np.ones((3, 3), np.uint8)
         inside = cv2.erode(layer, window) == cv2.dilate(layer, window)
         thin = count - len(np.setdiff1d(np.unique(layer[inside]), [-1]))
-    if thin >= 3 and 2 * thin > count:
+    if (thin >= 3 and 2 * thin > count) or (lossy and thin):
         return (
             f"the instance map has {count} labels, {thin} of them nowhere 3 pixels wide: was it "
             "stored in a lossy format (JPEG), or resized with soft edges? Store it as PNG, resized "

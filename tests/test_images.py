@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.tiff import tiff
 
 from fdrn_adapter.images import as_rgb, decode_image, read_image
 
@@ -14,38 +15,6 @@ from fdrn_adapter.images import as_rgb, decode_image, read_image
 def picture(rows=20, cols=30, seed=0):
     generator = np.random.default_rng(seed)
     return generator.integers(0, 256, (rows, cols, 3)).astype(np.uint8)
-
-
-def tiff(pixels, kind=1, photometric=2, extra=(), pages=1):
-    """A TIFF file of one strip, written by hand: (H, W, bands) in any dtype."""
-    rows, cols, bands = pixels.shape
-    bits = pixels.dtype.itemsize * 8
-    out = bytearray(b"II*\0" + struct.pack("<I", 8))
-    for page in range(pages):
-        tags = [(256, 4, [cols]), (257, 4, [rows]), (258, 3, [bits] * bands), (259, 3, [1]),
-                (262, 3, [photometric]), (273, 4, [0]), (277, 3, [bands]), (278, 4, [rows]),
-                (279, 4, [pixels.nbytes]), (284, 3, [1]), (339, 3, [kind] * bands)]
-        if extra:
-            tags.append((338, 3, list(extra)))
-        tags.sort()
-        start = len(out)
-        data_at = start + 2 + 12 * len(tags) + 4
-        tail = bytearray()
-        directory = bytearray(struct.pack("<H", len(tags)))
-        for tag, form, values in tags:
-            packed = struct.pack(f"<{len(values)}{'H' if form == 3 else 'I'}", *values)
-            if tag == 273:
-                directory += struct.pack("<HHI", tag, form, 1) + b"DATA"
-            elif len(packed) > 4:
-                directory += struct.pack("<HHII", tag, form, len(values), data_at + len(tail))
-                tail += packed
-            else:
-                directory += struct.pack("<HHI", tag, form, len(values)) + packed.ljust(4, b"\0")
-        place = data_at + len(tail)
-        directory = directory.replace(b"DATA", struct.pack("<I", place))
-        after = place + pixels.nbytes if page + 1 < pages else 0
-        out += directory + struct.pack("<I", after) + tail + pixels.tobytes()
-    return bytes(out)
 
 
 @pytest.mark.parametrize(("bits", "shift"), [(8, 0), (10, 2), (12, 4), (14, 6), (16, 8)])
@@ -96,6 +65,21 @@ def test_bands_beyond_colours_are_refused(bands, photometric, extra):
     pixels = np.random.default_rng(0).integers(0, 256, (9, 8, bands)).astype(np.uint8)
     with pytest.raises(ValueError, match=rf"{bands} bands of 8 bits.*tifffile"):
         decode_image(tiff(pixels, 1, photometric, extra))
+
+
+@pytest.mark.parametrize("photometric", [8, 32803])
+def test_bands_that_are_no_colours_are_refused(photometric):
+    """CIE Lab was read as if it were RGB."""
+    with pytest.raises(ValueError, match="neither gray nor RGB.*ImageCms"):
+        decode_image(tiff(picture(), photometric=photometric))
+
+
+def test_what_opencv_reads_of_tiff_files_in_few_forms():
+    want = picture()
+    double = (want[..., :1] / 255).astype(np.float64)
+    assert np.array_equal(decode_image(tiff(double, 3, 1)), want[..., :1].repeat(3, 2))
+    with pytest.raises(ValueError, match=r"1 bands of 16 bits.*tifffile\.imread"):
+        decode_image(tiff(double.astype(np.float16), 3, 1))
 
 
 def test_pages_after_the_first_are_told(caplog):

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from support.tiff import tiff
 
 from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.evaluation.datasets.sample import BadSampleError
@@ -78,6 +79,21 @@ def test_values_spread_over_0_to_255_are_objects(count):
 
 
 @pytest.mark.parametrize("values", [
+    (64, 128, 191, 255), (63, 127, 191, 255), [i * 255 // 7 for i in range(1, 8)],
+    [round(i * 255 / 9) for i in range(1, 10)],
+])
+def test_spread_values_may_be_rounded(values):
+    """As of np.linspace, or of 255 * id // count."""
+    assert instance_labels(blocks(values)).max() == 255
+    assert "object" in what_255_is(blocks(values))
+
+
+def test_numbers_up_to_254_are_not_taken_for_spread_ones():
+    ends = np.repeat(np.array([*range(1, 254), 255], np.uint8), 16).reshape(254 * 4, 4)
+    assert (instance_labels(ends) == IGNORE).sum() == 16
+
+
+@pytest.mark.parametrize("values", [
     (1, 255), (85, 255), (1, 2, 255), (51, 102, 255), (20, 30, 255),
 ])
 def test_255_beside_other_labels_is_void(values):
@@ -100,6 +116,29 @@ def test_the_user_says_what_255_is(tmp_path, caplog):
     assert data.ids == ["a#1", "a#255", "b#1", "b#255"]
     assert (data.load(0).mask >= 0).all() and (data.load(1).mask == 1).any()
     assert datasets.open_dataset(f"y=folder255:{tmp_path}").name == "y"
+
+
+# -- layers, of which one would be taken for the map ---------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "number"), [((60, 80, 4), 1), ((60, 80, 2), 1), ((60, 80, 1), 3)])
+def test_stacks_of_maps_are_refused(size, number, tmp_path):
+    """OpenCV reads the first band of the first page; the objects of the others were lost."""
+    (tmp_path / "x.tif").write_bytes(tiff(np.ones(size, np.uint8), photometric=1, pages=number))
+    with pytest.raises(ValueError, match=f"{number} pages of {size[2]} bands.*NAME_1"):
+        read_label_map(tmp_path / "x.tif")
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_palettes_in_tiff_files_lie_as_their_photograph(orientation, tmp_path):
+    """Pillow garbles those on their side when it opens them by their path."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(blocks([1, 2, 3]))
+    image.putpalette(void_palette().ravel().tolist())
+    image.save(tmp_path / "x.tif", exif=exif)
+    want = np.rot90(blocks([1, 2, 3]), {3: 2, 6: -1}[orientation])
+    assert np.array_equal(read_label_map(tmp_path / "x.tif"), want)
 
 
 # -- palettes ----------------------------------------------------------------------------------
@@ -175,6 +214,17 @@ def test_lossy_maps_are_refused_by_name(tmp_path):
     for i in range(4):
         with pytest.raises(BadSampleError, match=r"has \d+ labels, \d+ of them nowhere 3 pixels"):
             data.load(i)
+
+
+def test_a_few_numbers_in_a_lossy_format(tmp_path):
+    """They come back as 0, 1, 2, 3, 4, and every block is another mixture."""
+    maps = np.zeros(SHAPE, np.uint8)
+    for value in (1, 2, 3):
+        maps[10:40, 25 * value - 20 : 25 * value] = value
+    data = folder(tmp_path, "instances", {"a.jpg": maps})
+    with pytest.raises(BadSampleError, match="lossy format"):
+        data.load(0)
+    assert why_no_labels(instance_labels(read_label_map(tmp_path / "instances" / "a.jpg"))) == ""
 
 
 def test_many_small_objects_are_no_soft_borders():

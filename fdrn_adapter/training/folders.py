@@ -15,6 +15,7 @@ from fdrn_adapter.label_maps import (
     AUTO,
     IGNORE,
     instance_labels,
+    is_lossy,
     one_object,
     read_label_map,
     what_255_is,
@@ -171,7 +172,7 @@ def _why_not(masks: list[Path], min_share: float, binary: bool, void: str) -> st
         return f"with a mask that is none, {error}"
     if not _large(labels, min_share):
         return f"without an object of at least {min_share:.1%} of the image"
-    return "" if binary or len(masks) > 1 else why_no_labels(labels)
+    return "" if binary or len(masks) > 1 else why_no_labels(labels, is_lossy(masks[0]))
 
 
 def _tell(root: Path, good: list[tuple[Path, list[Path]]], binary: bool, void: str) -> None:

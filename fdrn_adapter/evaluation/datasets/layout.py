@@ -14,6 +14,7 @@ from fdrn_adapter.label_maps import (
     AUTO,
     IGNORE,
     instance_labels,
+    is_lossy,
     read_label_map,
     what_255_is,
     why_no_labels,
@@ -131,7 +132,7 @@ def items_of_labels(
     try:
         stored = read_label_map(mask)
         labels = instance_labels(stored, void)
-        problem = why_no_labels(labels)
+        problem = why_no_labels(labels, is_lossy(mask))
     except ValueError as error:
         yield Item(name, name, image, mask,
                    problem=f"the instance map {mask} cannot be read: {error}")
