@@ -5,10 +5,12 @@ whatever that is: `os._exit` as well as a network. Here a file chooses among net
 that are known or that the caller names; it never decides what is imported.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ NORM_LAYERS = {
     for cls in (nn.BatchNorm2d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.Identity)
     for name in (f"{cls.__module__}.{cls.__name__}", f"torch.nn.{cls.__name__}")
 }
+_granted: ContextVar[tuple[str, ...]] = ContextVar("granted", default=())
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _MOST_VALUES = 10_000  # of a config; real ones have some 30
 _DEEPEST = 8
@@ -44,6 +47,21 @@ def packages_of(trust: str | Sequence[str]) -> tuple[str, ...]:
                 f"trust is a list of top-level packages, such as ['my_fork']; got {name!r}."
             )
     return (*HOST_PACKAGES, *given)
+
+
+@contextlib.contextmanager
+def granting(packages: Sequence[str]) -> Iterator[None]:
+    """Let stock loaders that are patched (`fdrn run`, the zoo) take what the caller trusts."""
+    token = _granted.set(tuple(packages))
+    try:
+        yield
+    finally:
+        _granted.reset(token)
+
+
+def granted() -> tuple[str, ...]:
+    """The packages of the innermost `granting`."""
+    return _granted.get()
 
 
 def check_config(config: Any) -> None:

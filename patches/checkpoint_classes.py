@@ -40,7 +40,8 @@ class CheckpointClasses(Patch):
             if options.current.trust_checkpoints or class_str == _FDRN_CLASS:
                 return stock(class_str)
             try:
-                return trusted.parameter_class(class_str, trusted.packages_of([package]))
+                known = trusted.packages_of([package, *trusted.granted()])
+                return trusted.parameter_class(class_str, known)
             except trusted.CheckpointError as error:
                 raise trusted.CheckpointError(
                     f"{error} If you trust where the file comes from, pass --trust-checkpoints to "

@@ -82,7 +82,8 @@ def build_host(config: dict[str, Any], trust: Sequence[str] = (), **kwargs: Any)
         if package != root:
             logger.info("%s is built with the package %s", config["class"], package)
         if load_model is not None:
-            return load_model(moved, **kwargs)
+            with trusted.granting(allowed):
+                return load_model(moved, **kwargs)
         takes = inspect.signature(network).parameters
         given = {
             name: layers.get(name, param["value"]) for name, param in moved["params"].items()

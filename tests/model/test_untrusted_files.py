@@ -89,8 +89,17 @@ def test_of_the_known_packages_only_networks_are_built(name, tmp_path):
         load(stock_config(name), tmp_path)
 
 
-@pytest.mark.usefixtures("ritm")
-def test_a_package_of_the_users_trust(spy, tmp_path):
+@pytest.fixture
+def unpatched():
+    """ritm_annotation as it is installed: building networks of the zoo patches it for good."""
+    codebase.deactivate(codebase.activate("ritm_annotation"))
+
+
+@pytest.mark.usefixtures("ritm", "unpatched")
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_package_of_the_users_trust(patched, spy, tmp_path):
+    if patched:  # the fork's loader is the patched one then
+        codebase.activate("ritm_annotation")
     host = build_host("tiny")
     config = {**host._config, "class": "spy_fork.model.net.Net"}
     with pytest.raises(CheckpointError, match=r"trust=\['spy_fork'\]"):
@@ -100,6 +109,9 @@ def test_a_package_of_the_users_trust(spy, tmp_path):
     assert type(loaded).__module__ == "spy_fork.model.net"
     with pytest.raises(CheckpointError, match="no network class"):
         load({**config, "class": "spy_fork.model.net.call"}, tmp_path, trust=[spy])
+    with pytest.raises(CheckpointError, match="allowed are"):  # it is for that package alone
+        load({**config, "params": {"norm_layer": param("os._exit", "class")}}, tmp_path,
+             trust=[spy])
     with pytest.raises(ValueError, match="top-level packages"):
         load(config, tmp_path, trust=["a.b"])
 
@@ -218,7 +230,7 @@ def test_weights_of_a_compiled_or_distributed_network(prefix, tmp_path):
     assert torch.equal(want, got)
 
 
-@pytest.mark.usefixtures("ritm")
+@pytest.mark.usefixtures("ritm", "unpatched")
 def test_the_stock_loader_under_fdrn_run(spy, tmp_path, monkeypatch):
     """Without the patch the stock loader imports and calls whatever the file names."""
     from fdrn_adapter.patches import options
