@@ -108,11 +108,16 @@ def check_usable(model: nn.Module) -> None:
     """Refuse networks that sessions do not take, also stock ones.
 
     Raises:
-        ValueError: one in training mode, or in half precision.
+        ValueError: one in training mode, in half precision, or in several.
     """
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")
-    dtype = next(model.parameters()).dtype
+    kinds = {p.dtype for p in model.parameters()}
+    dtype = next(iter(kinds))
+    if len(kinds) > 1:
+        raise ValueError(
+            f"Parts of the model are in {', '.join(sorted(map(str, kinds)))}: model.float()."
+        )
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(
             f"The model is in {dtype}, and places on images need more digits: model.float(). On a "

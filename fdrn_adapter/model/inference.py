@@ -42,8 +42,7 @@ class Inference:
             ):
                 raise ValueError(f"{name} lies between {low:g} and {high:g}, got {value!r}.")
         for name in ("first_twice", "honour_clicks"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"{name} is True or False, got {getattr(self, name)!r}.")
+            check_flag(name, getattr(self, name))
 
     @classmethod
     def of(cls, given: Inference | Mapping[str, Any] | None) -> Inference | None:
@@ -61,6 +60,16 @@ class Inference:
                 f"{given!r}."
             )
         return cls(**given)
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Refuse what is neither True nor False: a text, also "no", would be taken for True.
+
+    Raises:
+        ValueError: names it.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is True or False, got {value!r}.")
 
 
 def check_crop(crop: Any) -> None:

@@ -4,7 +4,7 @@
 import warnings
 from typing import Any
 
-from fdrn_adapter.model.inference import Inference, check_crop
+from fdrn_adapter.model.inference import Inference, check_crop, check_flag
 
 _OTHERWISE = {"threshold": 0.5, "expansion": 1.4, "first_twice": False, "honour_clicks": False}
 
@@ -20,7 +20,7 @@ def defaults(trained: Inference | None, otherwise: int | None, **given: Any) -> 
         **given: fields of `Inference`; None for what is to be completed.
 
     Raises:
-        ValueError: a crop or a threshold that cannot be one.
+        ValueError: a crop, a threshold or a flag that cannot be one.
     """
     found = {"crop": otherwise, **_OTHERWISE}
     if trained is not None:
@@ -34,6 +34,8 @@ def defaults(trained: Inference | None, otherwise: int | None, **given: Any) -> 
             )
     found |= {name: value for name, value in given.items() if value is not None}
     check_crop(found["crop"])
+    for name in ("first_twice", "honour_clicks"):
+        check_flag(name, found[name])
     threshold = found["threshold"]
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) \
             or not 0 < threshold < 1:

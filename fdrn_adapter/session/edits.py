@@ -117,7 +117,10 @@ def nearest_pixel(x: float, y: float, size: tuple[int, int]) -> tuple[int, int]:
     for value in (x, y):
         if not isinstance(value, numbers.Real | np.number | np.ndarray) or np.size(value) != 1:
             raise ValueError(f"A click's x and y are numbers, got x={x!r}, y={y!r}.")
-    x, y = float(x), float(y)
+    try:
+        x, y = (float(np.asarray(value).reshape(())) for value in (x, y))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"A click's x and y are numbers, got x={x!r}, y={y!r}.") from error
     if not (_inside(x, cols) and _inside(y, rows)):
         raise ValueError(
             f"The click x={x}, y={y} is outside the image: x (column) runs from 0 to "

@@ -12,6 +12,8 @@ from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import host_of
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.model.checks import check_usable
+from fdrn_adapter.model.inference import check_flag
+from fdrn_adapter.session.as_stock import AsStock
 from fdrn_adapter.session.defaults import defaults
 from fdrn_adapter.session.edits import Edits, as_sign, nearest_pixel
 from fdrn_adapter.session.objects import Objects
@@ -24,7 +26,7 @@ from fdrn_adapter.session.steps import SessionClick, Step
 
 
 @one_by_one
-class InteractiveSession(Objects, Edits, StartBox, StateFile, OneByOne):
+class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne):
     """Click, undo and go on to the next object or image, with one encoding per image.
 
     Works with FDRN models and with stock networks alike. Many sessions may share one model, each in
@@ -64,6 +66,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, OneByOne):
         host, info = host_of(model)
         is_fdrn = host is not model
         check_usable(model)
+        check_flag("flip", flip)
         trained = getattr(model, "inference", None) if is_fdrn else None
         use = defaults(
             trained, info.fdrn_crop if is_fdrn else None, crop=crop, threshold=threshold,
@@ -127,27 +130,14 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, OneByOne):
         """Encode the next image in any case, also one that was seen before."""
         self._cache.clear()
 
-    def click_like_stock_evaluation(self) -> None:
-        """Give results that equal the stock evaluation's to the last bit, from the next click on.
-
-        The stock zoom-in computes where a click lies on the crop in the precision of the click:
-        single for Python's integers, which the stock GUI hands it, double for NumPy's, which the
-        stock click simulation does. Probabilities differ by up to 1e-3.
-        """
-        self.pipeline.numbers = np.int64
-
-    def zoom_in_like_stock(self, longest_side: int = 400) -> None:
-        """Zoom in as the stock evaluation does (`--eval-mode cvpr`), instead of the fixed crop.
-
-        From the second click on, the object's surroundings are cut out and resized to a longest
-        side of so many pixels. Takes effect with the next image or object.
-        """
-        self.pipeline.zoom_in_like_stock(longest_side)
-
     @property
     def image(self) -> np.ndarray | None:
-        """The current image, (H, W, 3) uint8 RGB."""
-        return self._image
+        """The current image, (H, W, 3) uint8 RGB; not to be written to."""
+        if self._image is None:
+            return None
+        view = self._image.view()
+        view.flags.writeable = False
+        return view
 
     def get_features(self) -> ImageFeatures:
         """Features of the current image, to be saved or sent elsewhere.

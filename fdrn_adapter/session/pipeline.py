@@ -387,7 +387,11 @@ class StockRules:
     def crop(self, part: Tensor) -> Tensor:
         """A part of the image, resized as the zoom-in does."""
         whole = whole_roi(tuple(part.shape[2:]))
-        return self._module.get_roi_image_nd(part, whole, self._zoom_in.target_size)
+        size = self._zoom_in.target_size
+        if isinstance(size, int) and 2 * size * min(part.shape[2:]) <= max(part.shape[2:]):
+            # So narrow that the stock code would resize it to nothing.
+            size = tuple(size if side == max(part.shape[2:]) else 1 for side in part.shape[2:])
+        return self._module.get_roi_image_nd(part, whole, size)
 
     def moved(self, clicks: Sequence, roi: Roi, size: Sequence[int]) -> list:
         """Clicks on a crop of that size of a roi."""

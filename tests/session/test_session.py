@@ -354,7 +354,7 @@ def test_clicks_that_are_none_are_refused(model, click):
     assert session.clicks == ()
     mask = session.add_click(np.float32(96), np.int64(72), np.True_)
     session.undo()
-    assert np.array_equal(session.add_click(96, 72, 1), mask)
+    assert np.array_equal(session.add_click(np.array([96]), 72, 1), mask)
 
 
 def test_double_precision_default_dtypes_and_autocast_change_nothing():
@@ -392,3 +392,39 @@ def test_double_precision_default_dtypes_and_autocast_change_nothing():
 def test_half_precision_is_refused_with_the_remedy(dtype):
     with pytest.raises(ValueError, match=r"model.float\(\)"):
         fdrn_adapter.InteractiveSession(random_fdrn().to(dtype), crop=96)
+
+
+def test_a_model_in_several_precisions_is_refused():
+    model = random_fdrn()
+    model.image_encoder.double()
+    with pytest.raises(ValueError, match=r"torch.float32, torch.float64: model.float\(\)"):
+        fdrn_adapter.InteractiveSession(model, crop=96)
+
+
+@pytest.mark.parametrize("name", ["flip", "first_twice", "honour_clicks"])
+@pytest.mark.parametrize("value", ["no", 2, 0.0])
+def test_flags_are_true_or_false(name, value):
+    """"no" used to be taken for yes."""
+    with pytest.raises(ValueError, match=f"{name} is True or False"):
+        fdrn_adapter.InteractiveSession(random_fdrn(), crop=96, **{name: value})
+
+
+def test_the_image_that_is_read_back_is_not_written_to():
+    session = fdrn_adapter.InteractiveSession(random_fdrn(), crop=96)
+    assert session.image is None
+    session.set_image(picture())
+    with pytest.raises(ValueError, match="read-only"):
+        session.image[:] = 0
+    assert np.array_equal(session.image, picture())
+
+
+@pytest.mark.parametrize("shape", [(1, 900), (900, 1)])
+def test_stock_networks_on_lines_of_pixels(shape):
+    """The stock zoom-in resizes them to nothing."""
+    session = fdrn_adapter.InteractiveSession(taught_host("tiny"))
+    session.set_image(np.resize(picture(), (*shape, 3)))
+    session.set_mask(np.ones(shape, bool))
+    assert session.add_click(shape[1] - 1, shape[0] - 1, False).shape == shape
+    for side in (0, 2.5, "x"):
+        with pytest.raises(ValueError, match="side in pixels"):
+            session.zoom_in_like_stock(side)
