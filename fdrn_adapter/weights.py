@@ -55,6 +55,10 @@ class Weights:
                       for t in tensors]
         return tensors[0].data_ptr() if tensors else 0, ids, writes, self._looked
 
+    def are_of(self, modules: Iterable[nn.Module]) -> bool:
+        """Whether they are those of these modules, none of which was replaced meanwhile."""
+        return [id(vars(m)) for m in modules] == list(map(id, self._dictionaries))
+
     def look(self) -> None:
         """Read everything, and let `state` change where that is not what it was.
 
@@ -96,8 +100,10 @@ def settings_of(dictionary: dict[str, Any]) -> tuple:
 def _known(value: Any) -> Any:
     if isinstance(value, Tensor):
         return content_of(value)
-    if isinstance(value, bool | int | float):
+    if isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, tuple) and all(isinstance(v, int | float | str) for v in value):
+        return value  # as a convolution's stride
     if isinstance(value, nn.Module | type):
         return None
     # As the normalisation of the stock code, which is no module.

@@ -26,7 +26,11 @@ class Fingerprint:
         self._known: tuple[Any, str] = (None, "")
 
     def look(self) -> None:
-        """See `Weights.look`."""
+        """See `Weights.look`; modules that were put in place of others are seen as well."""
+        modules = list(self._encoder().modules())
+        if not self._weights.are_of(modules):
+            self._weights = Weights(modules)
+            self._known = (None, "")
         self._weights.look()
 
     def state(self) -> str:
@@ -51,8 +55,10 @@ class Fingerprint:
 def numbers_of(encoder: nn.Module) -> list:
     """What features depend on and no state dict holds: normalisation, a batch norm's eps ..."""
     return [_listed(encoder.mean), _listed(encoder.std), *(
-        [(name, value) for name, value in settings_of(vars(module))
-         if type(value) is float and name not in ("momentum", "p")]
+        [type(module).__name__, *(
+            (name, value) for name, value in settings_of(vars(module))
+            if isinstance(value, float | str | tuple) and name not in ("momentum", "p")
+        )]
         for module in encoder.modules()
     )]
 

@@ -201,16 +201,25 @@ def look_again(model: nn.Module) -> None:
     with _lock:
         if is_fdrn(model):
             model.look_at_weights()
-        watched = _runners.get(model, {}).get("watched")
-        if watched:
-            watched["click"].look()  # F1's are the model's own, which has looked
+        kept = _runners.get(model)
+        if kept and not kept["watched"]["click"].are_of(_clicked(model)):
+            logger.info("Modules were replaced: compiled engines are dropped")
+            kept.clear()
+        if kept:
+            kept["watched"]["click"].look()  # F1's are the model's own, which has looked
 
 
 def _watch(model: nn.Module) -> dict[str, Weights | Fingerprint]:
     """The weights of F2 or a stock network ("click") and of F1 ("encode")."""
     encoder = encoder_of(model)
-    own = set() if encoder is None else set(encoder.modules())
-    watched = {"click": Weights(m for m in model.modules() if m not in own)}
+    watched = {"click": Weights(_clicked(model))}
     watched["encode"] = Weights([]) if encoder is None else encoder.watched
     watched["click"].look()
     return watched
+
+
+def _clicked(model: nn.Module) -> list[nn.Module]:
+    """The modules that run for a click: all but F1's."""
+    encoder = encoder_of(model)
+    own = set() if encoder is None else set(encoder.modules())
+    return [module for module in model.modules() if module not in own]

@@ -53,6 +53,19 @@ def replaced_data(net):
         parameter.data = parameter.data * 1.03
 
 
+def other_dilation(net):
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.stride[0] == 1:
+            module.dilation = module.padding = (2, 2)
+
+
+def replaced_modules(net):
+    for module in list(net.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.ReLU | nn.LeakyReLU):
+                setattr(module, name, nn.SiLU())
+
+
 CHANGES = [as_moving_average, by_numpy, channels_turned, other_eps, replaced_data]
 
 
@@ -73,6 +86,26 @@ def test_changed_weights_are_seen_at_the_next_image(change, part, engine, ritm):
     if part == "encoder":
         with pytest.raises(fdrn_adapter.FeatureMismatchError, match="other weights"):
             session.set_features(features)
+
+
+@pytest.mark.parametrize("engine", ["eager", "torch"])
+@pytest.mark.parametrize("change", [other_dilation, replaced_modules])
+def test_another_structure_is_seen(change, engine, ritm):
+    """Engines know that of stock hosts alone, and say so instead of going on with the old one."""
+    model = fdrn()
+    session = fdrn_adapter.InteractiveSession(model, engine, crop=CROP)
+    before = probs(session)
+    change(model.image_encoder)
+    want = probs(fdrn_adapter.InteractiveSession(fresh_copy(model), "eager", crop=CROP))
+    assert np.abs(want - before).max() > 1e-3
+    assert np.abs(probs(session) - want).max() < 1e-3
+    change(model.host)
+    if engine == "eager":
+        want = probs(fdrn_adapter.InteractiveSession(fresh_copy(model), "eager", crop=CROP))
+        assert np.abs(probs(session) - want).max() < 1e-3
+    else:
+        with pytest.raises(RuntimeError, match="use engine='eager'"):
+            probs(session)
 
 
 def fresh_copy(model):
