@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from fdrn_adapter.encoders.fingerprint import Fingerprint
 from fdrn_adapter.engines.choice import EAGER, ENGINES, resolve
 from fdrn_adapter.engines.engine import EXACT
+from fdrn_adapter.engines.forks import about_to_use_threads
 from fdrn_adapter.engines.runner import Runner
 from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
@@ -44,9 +45,15 @@ def beside(net: Any, pixels: int = 0) -> AbstractContextManager:
     Args:
         net: a network, in an engine or not.
         pixels: that torch works on. From LARGE_PX on its threads save more than they cost.
+
+    Raises:
+        RuntimeError: this process was forked from one that had computed on torch's threads.
     """
     engine = ENGINES.get(getattr(net, "engine", EAGER.name), EAGER)
-    return one_torch_thread() if engine.own_threads and pixels < LARGE_PX else nullcontext()
+    if engine.own_threads and pixels < LARGE_PX:
+        return one_torch_thread()
+    about_to_use_threads()
+    return nullcontext()
 
 
 def _beside(method: Callable) -> Callable:
