@@ -161,7 +161,7 @@ def _build(
         RuntimeError,
     ) as error:
         raise CheckpointError(
-            f"{path}: the model it describes cannot be built: {error or repr(error)}"
+            f"{path}: the model it describes cannot be built: {str(error) or repr(error)}"
         ) from error
 
 

@@ -146,6 +146,13 @@ def test_configs_are_looked_at_before_use(config, message, tmp_path):
 
 
 @pytest.mark.usefixtures("ritm")
+def test_errors_without_words_are_named(tmp_path):
+    """As the stock code's assertion that it knows every option."""
+    with pytest.raises(CheckpointError, match=r"cannot be built: AssertionError\(\)"):
+        load(stock_config(width=param(8), unknown=param(1)), tmp_path)
+
+
+@pytest.mark.usefixtures("ritm")
 def test_a_network_far_larger_than_its_file(tmp_path):
     config = stock_config(width=param(5000), ocr_width=param(48), small=param(True))
     with pytest.raises(CheckpointError, match=r"has .* values, and .* are stored"):
