@@ -48,7 +48,8 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         first_twice: look at the first click twice, on the whole image and zoomed in on what was
             found; default what `model.inference` says, else False.
         honour_clicks: set pixels under clicks to what they say; default as above.
-        cache_bytes: limit of the features kept for images seen before.
+        cache_bytes: limit of the features kept for images seen before, and as much again for the
+            objects of images that were left, see `set_image`.
         feature_cache: to be used in place of one of its own, by several sessions on one model.
 
     Raises:
@@ -82,7 +83,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
             use["first_twice"], use["honour_clicks"],
         )
         self._image: np.ndarray | None = None
-        self._left = OrderedDict()
+        self._left, self._left_bytes = OrderedDict(), cache_bytes
         self._start_objects()
 
     # -- image ---------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
             image: (H, W, 3) uint8 RGB; gray, RGBA and floats in [0, 1] are converted; or a path.
             features: of this image, encoded before, to be used instead of running F1.
             resume: go on with the objects and clicks that this image (by content) was left with,
-                if it was set before; the last images' are remembered, up to 512 MiB.
+                if it was set before; the last images' are remembered, up to `cache_bytes`.
 
         Raises:
             ValueError: not an image; the session keeps the one it had.

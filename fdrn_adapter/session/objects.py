@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.features.cache import DEFAULT_BYTES, content_key
+from fdrn_adapter.features.cache import content_key
 
 
 @dataclass
@@ -34,6 +34,7 @@ class Objects:
 
     # Objects of images that were left, by the image's content, the last one last; see `set_image`.
     _left: OrderedDict[str, tuple[list[SessionObject], int]]
+    _left_bytes: int  # of them at most; the last image's are always there
 
     def _start_objects(self) -> None:
         self._objects, self._index = [SessionObject("object 1")], 0
@@ -46,7 +47,7 @@ class Objects:
         self._left[key] = (self._objects, self._index)
         self._left.move_to_end(key)
         total = sum(steps_nbytes(objects) for objects, _ in self._left.values())
-        while len(self._left) > 1 and total > DEFAULT_BYTES:
+        while len(self._left) > 1 and total > self._left_bytes:
             total -= steps_nbytes(self._left.popitem(last=False)[1][0])
 
     def _resume_image(self) -> bool:
@@ -266,6 +267,13 @@ class Objects:
 
 
 def steps_nbytes(objects: Iterable[SessionObject]) -> int:
-    """Bytes of the steps' probabilities; those that objects share count once."""
-    probs = {id(s): s.prob for o in objects for s in o.history}
-    return sum(p.nbytes for p in probs.values() if p is not None)
+    """Bytes that the steps' probabilities and masks hold; what they share counts once."""
+    held: dict[int, int] = {}
+    for step in (s for o in objects for s in o.history):
+        storage = step.state.mask.untyped_storage()
+        held[storage.data_ptr()] = storage.nbytes()
+        if (prob := step.prob) is not None:
+            while isinstance(prob.base, np.ndarray):
+                prob = prob.base
+            held.setdefault(prob.ctypes.data, prob.nbytes)
+    return sum(held.values())

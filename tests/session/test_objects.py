@@ -175,3 +175,21 @@ def test_the_score_is_the_mean_probability_inside(model):
     session.add_click(*FIVE[0])
     assert session.mask.any()
     assert session.score == pytest.approx(session.prob[session.mask].mean(), abs=1e-6)
+
+
+def test_objects_of_images_that_were_left_are_kept_within_cache_bytes(model):
+    images = [np.roll(picture(), 20 * i, axis=1) for i in range(4)]
+    held = 4 * images[0][..., 0].size  # of a step, and there are three: two clicks, and before
+    for cache_bytes, known in ((9 * held, [1, 2, 3]), (6 * held, [2, 3]), (0, [3])):
+        session = fdrn_adapter.InteractiveSession(model, crop=64, cache_bytes=cache_bytes)
+        for image in images:
+            session.set_image(image)
+            session.add_click(96, 72)
+            session.add_click(30, 20, False)
+        assert session.nbytes == session.image_nbytes + 3 * held
+        session.set_image(np.zeros((5, 5, 3), np.uint8))
+        kept = []
+        for number, image in enumerate(images):
+            session.set_image(image, resume=True)
+            kept += [number] if session.clicks else []
+        assert kept == known
