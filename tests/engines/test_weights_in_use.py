@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from support.stock import picture, taught_host
+from support.stock import NARROW, picture, taught_host
 from torch import nn
 
 import fdrn_adapter
@@ -15,7 +15,9 @@ CROP = 64
 
 def fdrn():
     torch.manual_seed(0)
-    return fdrn_adapter.wrap(taught_host("tiny"), init="paper", encoder="hrnet18s").eval()
+    return fdrn_adapter.wrap(
+        taught_host("tiny"), init="paper", encoder="hrnet18s", **NARROW
+    ).eval()
 
 
 def probs(session):
@@ -69,9 +71,15 @@ def replaced_modules(net):
 CHANGES = [as_moving_average, by_numpy, channels_turned, other_eps, replaced_data]
 
 
-@pytest.mark.parametrize("engine", ["eager", "torch"])
+COMPILED = {by_numpy, other_eps}  # of the others the eager engine tells by default
+
+
+@pytest.mark.parametrize(("engine", "change"), [
+    pytest.param(engine, change, marks=[] if engine == "eager" or change in COMPILED
+                 else pytest.mark.slow)
+    for engine in ("eager", "torch") for change in CHANGES
+])
 @pytest.mark.parametrize("part", ["encoder", "host"])
-@pytest.mark.parametrize("change", CHANGES)
 def test_changed_weights_are_seen_at_the_next_image(change, part, engine, ritm):
     model = fdrn()
     session = fdrn_adapter.InteractiveSession(model, engine, crop=CROP)
@@ -115,7 +123,9 @@ def fresh_copy(model):
     return copy.deepcopy(model)
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", [
+    c if c in COMPILED else pytest.param(c, marks=pytest.mark.slow) for c in CHANGES
+])
 def test_stock_networks_in_an_engine_as_well(change, ritm):
     host = taught_host("tiny")
     session = fdrn_adapter.InteractiveSession(host, "torch", crop=CROP)

@@ -108,7 +108,7 @@ def test_target_iou_and_limit(given):
     assert all(len(s["ious"]) == 3 for s in long["samples"]) and "target_iou" not in long
 
 
-@pytest.mark.parametrize("stop_at", [1, 4])
+@pytest.mark.parametrize("stop_at", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_an_interrupted_benchmark_gives_the_same_result(given, tmp_path, monkeypatch, capsys,
                                                         stop_at):
     """Stopped in the middle of a sample, twice, also with half a line in the journal."""

@@ -32,9 +32,10 @@ def saved(tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    {}, {"init": "identity"}, {"use_low": False}, {"use_high": False, "decouple_clicks": False},
-    {"b_low": 0, "b_high": 1, "b_low_tilde": 1, "b_high_tilde": 1}, {"freeze_encoder": True},
-    {"encoder_max_side": 320},
+    {}, {"init": "identity"}, {"use_high": False, "decouple_clicks": False},
+    {"b_low": 0, "b_high": 1, "b_low_tilde": 1, "b_high_tilde": 1, "encoder_max_side": 320},
+    *(pytest.param(options, marks=pytest.mark.slow) for options in (
+        {"use_low": False}, {"freeze_encoder": True})),
 ])
 def test_round_trip_through_both_loaders(options, tmp_path):
     from ritm_annotation.inference.utils import load_is_model

@@ -145,7 +145,7 @@ def test_module_order_and_default_blocks():
 
 @pytest.mark.parametrize("init", ["identity", "paper"])
 def test_deep_copy_and_pickle_are_independent(init):
-    model = fdrn_adapter.wrap(build_host("18s"), init=init)
+    model = fdrn_adapter.wrap(build_host("tiny"), init=init)
     expected = logits(model)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(logits(twin), expected)

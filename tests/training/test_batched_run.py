@@ -111,6 +111,7 @@ def test_a_step_gives_gradients_to_what_is_trained(kept):
     assert model.training
 
 
+@pytest.mark.slow
 def test_loss_goes_down(kept, tmp_path):
     plan = Plan(samples=240, sizes=((64, 1.0),), batch=6, rounds=1, lr=3e-3, spoiled=0.2)
     training = made(kept, tmp_path, plan)

@@ -18,8 +18,8 @@ FILES = sorted(
 )
 # One of each kind runs by default.
 QUICK = {
-    "sbd/h1_hrnet18", "cocolvis/h2_hrnet18s", "brats/h2_hrnet18s", "warm_start/ritm",
-    "sbd/b0_segformerB0_star", "ablations/table5_low_mid_high",
+    "cocolvis/h2_hrnet18s", "warm_start/ritm", "sbd/b0_segformerB0_star",
+    "ablations/table5_low_mid_high",
 }
 NEEDS_CHECKOUT = ("small/lite", "small/ritm", "small/fdrn_h2", "small/own")  # they import isegm
 

@@ -75,6 +75,7 @@ def test_from_a_folder_to_a_session(start, data, tmp_path, capsys):
     assert "holds a training state" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_the_same(start, data, tmp_path):
     """kill -9 in the midst of training; the rest is made from the last state."""
     common = ["train", "--model", str(start), "--data", str(data), "--samples", "16", *SMALL,
