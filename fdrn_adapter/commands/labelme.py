@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from fdrn_adapter.commands import options
 
@@ -25,6 +27,7 @@ def main(args: argparse.Namespace) -> int:
     """Start labelme; returns its exit code."""
     try:
         import labelme.__main__ as labelme_program
+        import labelme.utils
         from labelme.widgets import _ai_assisted_annotation_widget as widget
         from labelme.widgets import canvas
 
@@ -43,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
     if osam_model.NAME not in dict(models):
         models.insert(0, (osam_model.NAME, TITLE))
     canvas.Canvas._osam_session_model_name = osam_model.NAME
+    labelme.utils.img_qt_to_arr = in_rgb(labelme.utils.img_qt_to_arr)
     arguments = list(args.arguments)
     if "--config" not in arguments:
         arguments += ["--config", f"ai: {{default: {TITLE}}}"]
@@ -52,3 +56,17 @@ def main(args: argparse.Namespace) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
+
+
+def in_rgb(as_array: Callable[..., Any]) -> Callable[..., Any]:
+    """Labelme's function that makes an array of Qt's picture, with red first.
+
+    labelme takes Qt's bytes as they lie in memory, which on most machines is blue first, and hands
+    them on as RGB.
+    """
+    from PyQt5.QtGui import QImage
+
+    def converted(img_qt: Any) -> Any:
+        return as_array(img_qt=img_qt.convertToFormat(QImage.Format_RGBA8888))
+
+    return converted

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fdrn_adapter.serving.bridge import DEFAULT_BYTES, PromptSession
+from fdrn_adapter.zoo.entries import DEFAULT_NAME as DEFAULT_MODEL
 from fdrn_adapter.zoo.named import announced
-
-DEFAULT_MODEL = "distilled-hrnet18s"
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,18 @@
 """napari's plugin: points on two layers, green on the object and red off it, to a labels layer."""
 
-from typing import Any
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import napari
 import numpy as np
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 from fdrn_adapter import zoo
-from fdrn_adapter.serving.bridge import PromptSession
-from fdrn_adapter.serving.models import DEFAULT_MODEL, open_model
+from fdrn_adapter.zoo.entries import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from fdrn_adapter.serving.bridge import PromptSession
 
 ON, OFF, RESULT = "FDRN: on the object", "FDRN: off the object", "FDRN"
 SETTLED = ("added", "removed", "changed")  # of a layer's data events; others come before the change
@@ -23,12 +27,12 @@ class FDRNWidget(QWidget):
             it is first needed.
     """
 
-    def __init__(self, napari_viewer: Any, bridge: PromptSession | None = None):
+    def __init__(self, napari_viewer: Any, bridge: "PromptSession | None" = None):
         super().__init__()
         self._viewer, self._bridge, self._quiet = napari_viewer, bridge, False
         self._models = QComboBox()
         trained = [name for name in zoo.names() if zoo.info(name).weights is not None]
-        self._models.addItems(sorted(trained, key=lambda name: name != DEFAULT_MODEL))
+        self._models.addItems(sorted(trained, key=lambda name: name != DEFAULT_NAME))
         self._models.currentTextChanged.connect(self._forget_model)
         self._number = QSpinBox()
         self._number.setRange(1, 2**15)
@@ -106,10 +110,28 @@ class FDRNWidget(QWidget):
                                  f"score {answer.score:.2f}")
         labels.data = current
 
-    def _open(self) -> PromptSession:
+    def _open(self) -> "PromptSession":
         if self._bridge is None:
+            keep_triton_out()
+            # Late: it imports torch, which imports triton.
+            from fdrn_adapter.serving.models import open_model
+
             self._bridge = open_model(self._models.currentText()).bridge
         return self._bridge
 
     def _forget_model(self) -> None:
         self._bridge = None
+
+
+def keep_triton_out(maps: Path = Path("/proc/self/maps")) -> None:
+    """Let torch do without triton where napari's OpenGL is one of Mesa's drivers.
+
+    Those bring an LLVM and triton brings another one; imported after a window has been shown,
+    triton ends the process by a segmentation fault. Sessions do not need it.
+
+    Args:
+        maps: the libraries that the process has loaded; where there is no such file, on Windows and
+            macOS, there is no triton either.
+    """
+    if maps.exists() and "libLLVM" in maps.read_text():
+        sys.modules.setdefault("triton", None)

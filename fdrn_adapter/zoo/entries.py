@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+DEFAULT_NAME = "distilled-hrnet18s"  # asked where adapters are told no other
+
 
 @dataclass(frozen=True)
 class Figures:

@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -57,6 +59,29 @@ def test_points_become_labels_object_by_object(application, model):
     assert np.array_equal(viewer.layers[RESULT].data == 1, first)
     viewer.layers[ON].add([999, 999])
     assert "outside" in widget._status.text()
+
+
+def test_triton_stays_out_of_processes_with_mesas_llvm(tmp_path, monkeypatch):
+    from fdrn_adapter.serving.napari_widget import keep_triton_out
+
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    maps = tmp_path / "maps"
+    keep_triton_out(maps)
+    maps.write_text("7f00 r-xp /usr/lib/libGL.so.1\n")
+    keep_triton_out(maps)
+    assert "triton" not in sys.modules
+    maps.write_text("7f00 r-xp /usr/lib/libLLVM-15.so.1\n")
+    keep_triton_out(maps)
+    assert sys.modules["triton"] is None
+    monkeypatch.setitem(sys.modules, "triton", sys)
+    keep_triton_out(maps)  # what is loaded already stays
+    assert sys.modules["triton"] is sys
+
+
+def test_the_widget_is_there_before_torch_is(application):
+    """torch brings triton, which has to be kept out first."""
+    script = "import sys, fdrn_adapter.serving.napari_widget; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0
 
 
 def test_the_manifest_is_valid_and_names_the_widget():

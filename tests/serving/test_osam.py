@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 from support.stock import picture, taught_host
 
 import fdrn_adapter
@@ -9,6 +10,7 @@ from fdrn_adapter.serving.bridge import PromptSession
 
 osam = pytest.importorskip("osam")
 
+from fdrn_adapter.commands.labelme import in_rgb  # noqa: E402
 from fdrn_adapter.serving import osam_model  # noqa: E402
 from fdrn_adapter.serving.models import ServedModel  # noqa: E402
 
@@ -96,3 +98,16 @@ def test_labelmes_own_session_and_its_list_of_models(registered, model, monkeypa
     models = widget.AiAssistedAnnotationWidget._available_models
     assert all(isinstance(name, str) and ":" in name for name, _ in models)
     assert isinstance(canvas.Canvas._osam_session_model_name, str)
+
+
+def test_labelmes_pictures_come_with_red_first(tmp_path):
+    """It takes Qt's bytes as they lie in memory for RGB."""
+    QtGui = pytest.importorskip("PyQt5.QtGui")
+    utils = pytest.importorskip("labelme.utils")
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    for kind in (QtGui.QImage.Format_RGB32, QtGui.QImage.Format_ARGB32_Premultiplied):
+        found = QtGui.QImage(str(tmp_path / "a.png")).convertToFormat(kind)
+        as_array = in_rgb(utils.img_qt_to_arr)
+        assert np.array_equal(as_array(img_qt=found)[..., :3], picture())
+        assert np.array_equal(as_array(found)[..., :3], picture())
+    assert (picture()[..., 0] != picture()[..., 2]).any()

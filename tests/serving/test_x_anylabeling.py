@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from support.server import serving
 from support.stock import picture, taught_host
@@ -11,20 +12,21 @@ from fdrn_adapter.outlines import filled
 from fdrn_adapter.serving.bridge import PromptSession
 
 pytest.importorskip("uvicorn")
+tool_config = pytest.importorskip("anylabeling.config")
 remote_server = pytest.importorskip("anylabeling.services.auto_labeling.remote_server")
 
 A, B, C = [96, 72], [100, 80], [200, 100]
 
 
-def test_its_remote_server_class_gets_polygons(tmp_path):
+def test_its_remote_server_class_gets_polygons(tmp_path, monkeypatch):
     checkpoint, photo = tmp_path / "fdrn.pth", tmp_path / "photo.png"
     model = fdrn_adapter.wrap(taught_host("tiny"), init="paper")
     fdrn_adapter.save(model, checkpoint)
     Image.fromarray(picture()).save(photo)
     said = []
+    config = {"type": "remote_server", "display_name": "FDRN", "name": "remote_server"}
     with serving(checkpoint, "--crop", "64", FDRN_TOKEN="secret") as served:
-        config = {"type": "remote_server", "display_name": "FDRN", "name": "remote_server",
-                  "remote_server_settings": {"server_url": served.url, "api_key": "secret"}}
+        settings(tmp_path, monkeypatch, server_url=served.url, api_key="secret")
         remote = remote_server.RemoteServer(config, said.append)
         (name,) = remote.get_available_models()
         remote.set_model_id(name)
@@ -44,6 +46,14 @@ def test_its_remote_server_class_gets_polygons(tmp_path):
             assert want.any() or "box" in prompts
             assert result.replace is False
     assert said == []
+
+
+def settings(folder, monkeypatch, **remote_server):
+    """What its user has in .xanylabelingrc, which it is told by, and where else it would look."""
+    file = folder / ".xanylabelingrc"
+    file.write_text(yaml.safe_dump({"remote_server_settings": remote_server}))
+    monkeypatch.setattr(tool_config, "current_config_file", str(file))
+    monkeypatch.setattr(tool_config, "_work_directory", str(folder))
 
 
 def point(at, label):

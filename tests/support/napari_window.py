@@ -13,6 +13,8 @@ import numpy as np
 from qtpy.QtCore import QPoint, QTimer
 from qtpy.QtWidgets import QPushButton
 
+from fdrn_adapter.serving.napari_widget import OFF, ON, RESULT
+
 photo, picture, labels, on, off = sys.argv[1:]
 viewer = napari.Viewer(show=True)
 window = viewer.window._qt_window
@@ -44,29 +46,39 @@ def press_image(place):
 
 
 def choose_off():
-    from fdrn_adapter.serving.napari_widget import OFF
-
     viewer.layers.selection.active = viewer.layers[OFF]
     viewer.layers[OFF].mode = "add"
 
 
-def end():
-    from fdrn_adapter.serving.napari_widget import OFF, ON, RESULT
+def points(name):
+    return viewer.layers[name].data[:, ::-1].tolist() if name in viewer.layers else []
 
+
+def end():
     window.screen().grabWindow(0).save(picture)
     np.save(labels, viewer.layers[RESULT].data)
-    points = {name: viewer.layers[name].data[:, ::-1].tolist() for name in (ON, OFF)}
-    print(json.dumps([points[ON], points[OFF], widget._status.text()]), flush=True)
+    print(json.dumps([points(ON), points(OFF), widget._status.text()]), flush=True)
     viewer.close()
 
 
-steps = [press_start, lambda: press_image(on), choose_off, lambda: press_image(off), end]
+steps = [  # what is done, and what it has led to before the next is
+    (viewer.reset_view, lambda: True),
+    (press_start, lambda: ON in viewer.layers),
+    (lambda: press_image(on), lambda: points(ON)),
+    (choose_off, lambda: True),
+    (lambda: press_image(off), lambda: points(OFF)),
+    (end, lambda: True),
+]
+done = [lambda: True]
 
 
 def step():
+    if done[-1]() and steps:
+        do, until = steps.pop(0)
+        done.append(until)
+        do()
     if steps:
-        steps.pop(0)()
-        timer.start(LATER * (5 if len(steps) == 3 else 1))  # the first click loads the network
+        timer.start(LATER)
 
 
 timer = QTimer()
