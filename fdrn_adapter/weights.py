@@ -4,7 +4,7 @@ import copy
 import itertools
 import zlib
 from collections.abc import Iterable
-from operator import attrgetter
+from operator import attrgetter, is_not
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ class Weights:
             for place in self._places for name, value in place.items()
         ]
         self._looked: tuple | None = None
+        self._seen: dict[int, tuple[int, int, np.ndarray]] = {}  # bytes of tensors, by their id
+        self._parts = list(map(_children, self._dictionaries))
+        self._settings = [_Settings(held) for held in self._dictionaries]
 
     def _values(self) -> list[Tensor | None]:
         return list(itertools.chain.from_iterable(map(dict.values, self._places)))
@@ -55,34 +58,85 @@ class Weights:
                       for t in tensors]
         return tensors[0].data_ptr() if tensors else 0, ids, writes, self._looked
 
-    def are_of(self, modules: Iterable[nn.Module]) -> bool:
-        """Whether they are those of these modules, none of which was replaced meanwhile."""
-        return [id(vars(m)) for m in modules] == list(map(id, self._dictionaries))
+    def modules_stayed(self) -> bool:
+        """Whether no module was put in place of another in them, added or taken away."""
+        return not any(map(_others, map(_children, self._dictionaries), self._parts))
 
     def look(self) -> None:
         """Read everything, and let `state` change where that is not what it was.
 
         For writes through `.data`, views in numpy and other memory that is shared, and for numbers
-        that modules hold beside their weights, as a batch norm its eps. Takes about a millisecond
-        for a million weights.
+        that modules hold beside their weights, as a batch norm its eps. Takes about half a
+        millisecond for a million weights.
         """
-        tensors = itertools.compress(self._values(), self._counts)
-        self._looked = (
-            tuple(content_of(t) for t in tensors if t is not None),
-            tuple(map(settings_of, self._dictionaries)),
-        )
+        tensors = [t for t in itertools.compress(self._values(), self._counts) if t is not None]
+        looked = (
+            tuple(map(self._content, tensors)), tuple(known.now() for known in self._settings))
+        if len(self._seen) > len(tensors):  # some were replaced
+            self._seen.clear()
+        if looked != self._looked:
+            self._looked = looked
+
+    def _content(self, tensor: Tensor) -> Any:
+        if tensor.device.type != "cpu":
+            return content_of(tensor)
+        # What memory a tensor has is asked at each look; its bytes are then read without torch,
+        # which would take longer for a small one than all else.
+        place, size, values = self._seen.get(id(tensor), (0, 0, None))
+        if values is None or place != tensor.data_ptr() or size != tensor.nbytes:
+            if not tensor.is_contiguous():
+                return content_of(tensor)
+            values = _bytes_of(tensor)
+            self._seen[id(tensor)] = tensor.data_ptr(), tensor.nbytes, values
+        return _summed(values)
+
+
+def _children(dictionary: dict[str, Any]) -> list[nn.Module | None]:
+    return list(dictionary["_modules"].values())
+
+
+def _others(values: list, known: list) -> bool:
+    """Whether one of the objects is another than before."""
+    return len(values) != len(known) or any(map(is_not, values, known))
 
 
 def content_of(tensor: Tensor) -> Any:
     """A sum over all of a tensor's bytes and their order, which tells its contents apart."""
-    values = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return _summed(_bytes_of(tensor))
+
+
+def _bytes_of(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _summed(values: np.ndarray) -> Any:
     whole = len(values) // (8 * _COLUMNS) * 8 * _COLUMNS
-    rest = zlib.crc32(values[whole:])
     if not whole:
-        return rest
+        return zlib.crc32(values)
     # Faster than a checksum of all of it.
     sums = values[:whole].view(np.int64).reshape(-1, _COLUMNS).sum(0)
-    return rest, zlib.crc32(sums)
+    return zlib.crc32(values[whole:]), zlib.crc32(sums)
+
+
+class _Settings:
+    """`settings_of` a module, worked out anew where it has other values than before."""
+
+    def __init__(self, dictionary: dict[str, Any]):
+        self._dictionary, self._values = dictionary, []
+        self._plain, self._open = (), []
+
+    def now(self) -> tuple:
+        values = list(self._dictionary.values())
+        if _others(values, self._values):
+            self._values = values
+            # Tensors, and what may hold some, can change without being replaced.
+            self._open = [name for name, value in self._dictionary.items()
+                          if _counts(name) and _may_hold_tensors(value)]
+            self._plain = settings_of(
+                {k: v for k, v in self._dictionary.items() if k not in self._open})
+        if not self._open:
+            return self._plain
+        return self._plain, settings_of({name: self._dictionary[name] for name in self._open})
 
 
 def settings_of(dictionary: dict[str, Any]) -> tuple:
@@ -93,8 +147,17 @@ def settings_of(dictionary: dict[str, Any]) -> tuple:
     """
     return tuple(
         (name, known) for name, value in dictionary.items()
-        if name[0] != "_" and name != "training" and (known := _known(value)) is not None
+        if _counts(name) and (known := _known(value)) is not None
     )
+
+
+def _counts(name: str) -> bool:
+    return name[0] != "_" and name != "training"
+
+
+def _may_hold_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (
+        hasattr(value, "__dict__") and not isinstance(value, nn.Module | type))
 
 
 def _known(value: Any) -> Any:

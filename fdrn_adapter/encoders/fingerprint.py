@@ -27,9 +27,8 @@ class Fingerprint:
 
     def look(self) -> None:
         """See `Weights.look`; modules that were put in place of others are seen as well."""
-        modules = list(self._encoder().modules())
-        if not self._weights.are_of(modules):
-            self._weights = Weights(modules)
+        if not self._weights.modules_stayed():
+            self._weights = Weights(self._encoder().modules())
             self._known = (None, "")
         self._weights.look()
 

@@ -209,7 +209,7 @@ def look_again(model: nn.Module) -> None:
         if is_fdrn(model):
             model.look_at_weights()
         kept = _runners.get(model)
-        if kept and not kept["watched"]["click"].are_of(_clicked(model)):
+        if kept and not kept["watched"]["click"].modules_stayed():
             logger.info("Modules were replaced: compiled engines are dropped")
             kept.clear()
         if kept:
