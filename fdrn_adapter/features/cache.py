@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from fdrn_adapter import freed_memory
 from fdrn_adapter.features.image_features import ImageFeatures
 
 DEFAULT_BYTES = 512 * 2**20
@@ -58,8 +59,11 @@ class FeatureCache:
             self._items[key] = features
             self._items.move_to_end(key)
             total = sum(f.nbytes for f in self._items.values())
+            full = total > self.max_bytes
             while len(self._items) > 1 and total > self.max_bytes:
                 total -= self._items.popitem(last=False)[1].nbytes
+        if full:
+            freed_memory.give_back()
 
     def clear(self) -> None:
         with self._lock:
