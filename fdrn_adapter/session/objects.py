@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fdrn_adapter import freed_memory
 from fdrn_adapter.features.cache import content_key
 
 
@@ -47,8 +48,11 @@ class Objects:
         self._left[key] = (self._objects, self._index)
         self._left.move_to_end(key)
         total = sum(steps_nbytes(objects) for objects, _ in self._left.values())
+        full = total > self._left_bytes
         while len(self._left) > 1 and total > self._left_bytes:
             total -= steps_nbytes(self._left.popitem(last=False)[1][0])
+        if full:
+            freed_memory.give_back()
 
     def _resume_image(self) -> bool:
         """Go on with the objects that the current image was left with; False if there are none."""
