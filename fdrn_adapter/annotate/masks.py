@@ -1,9 +1,8 @@
 """Masks as they are kept and sent: packed, on the part of the image that they fill."""
 
 import base64
-import threading
 import zlib
-from collections import OrderedDict
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -45,20 +44,12 @@ class PackedMask:
         x, y, width, height = box
         part = mask[y : y + height, x : x + width].view(np.uint8)
         rows = _shifted(whole[y : y + height], x, width)
-        packed = cls(mask.shape, box, cv2.countNonZero(part), rows)
-        _newest.keep(packed, rows)
-        return packed
+        return cls(mask.shape, box, cv2.countNonZero(part), rows)
 
     @property
     def rows(self) -> np.ndarray:
         """The box, (height, ceil(width / 8)) uint8: each row packed, zeros behind its end."""
-        rows = self._rows
-        if rows is None:
-            rows = _newest.get(self)
-        if rows is None:
-            rows = np.packbits(_unpacked(self._bits, *self.box[2:]), axis=1)
-            _newest.keep(self, rows)
-        return rows
+        return _rows_of(self)
 
     @property
     def bits(self) -> bytes:
@@ -119,25 +110,10 @@ class PackedMask:
         return mask
 
 
-class _Newest:
-    """The rows of the masks that were made or asked for last: they are asked for again."""
-
-    def __init__(self, most: int):
-        self._most, self._lock = most, threading.Lock()
-        self._rows: OrderedDict[PackedMask, np.ndarray] = OrderedDict()
-
-    def get(self, mask: PackedMask) -> np.ndarray | None:
-        with self._lock:
-            return self._rows.get(mask)
-
-    def keep(self, mask: PackedMask, rows: np.ndarray) -> None:
-        with self._lock:
-            self._rows[mask] = rows
-            while len(self._rows) > self._most:
-                self._rows.popitem(last=False)
-
-
-_newest = _Newest(4)
+@lru_cache(4)  # the newest masks are asked for again and again
+def _rows_of(mask: PackedMask) -> np.ndarray:
+    rows = mask._rows
+    return np.packbits(_unpacked(mask.bits, *mask.box[2:]), axis=1) if rows is None else rows
 
 
 def _unpacked(bits: bytes, width: int, height: int) -> np.ndarray:
