@@ -78,14 +78,12 @@ class Weights:
             self._looked = looked
 
     def _content(self, tensor: Tensor) -> Any:
-        if tensor.device.type != "cpu":
+        if tensor.device.type != "cpu" or not tensor.is_contiguous():
             return content_of(tensor)
         # What memory a tensor has is asked at each look; its bytes are then read without torch,
         # which would take longer for a small one than all else.
         place, size, values = self._seen.get(id(tensor), (0, 0, None))
         if values is None or place != tensor.data_ptr() or size != tensor.nbytes:
-            if not tensor.is_contiguous():
-                return content_of(tensor)
             values = _bytes_of(tensor)
             self._seen[id(tensor)] = tensor.data_ptr(), tensor.nbytes, values
         return _summed(values)

@@ -217,3 +217,13 @@ def test_a_network_that_gives_nan_says_so(ritm):
     with pytest.raises(RuntimeError, match="gives NaN for this click"):
         session.add_click(50, 50)
     assert np.array_equal(session.prob, before)
+
+
+def test_weights_that_were_turned_in_their_memory_are_seen():
+    layer = nn.Linear(5, 5)
+    weights = Weights([layer])
+    weights.look()
+    before = weights.state()
+    layer.weight.data = layer.weight.data.t()  # the same memory and size, read in another order
+    weights.look()
+    assert weights.state() != before
