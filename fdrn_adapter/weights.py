@@ -4,14 +4,14 @@ import copy
 import itertools
 import zlib
 from collections.abc import Iterable
-from operator import attrgetter, is_not
+from operator import attrgetter, is_not, itemgetter
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-_version = attrgetter("_version")
+_version, _size = attrgetter("_version"), attrgetter("nbytes")
 _COLUMNS = 1021  # a prime, so that whole filters and channels that change places change columns
 
 
@@ -36,12 +36,13 @@ class Weights:
             for place in self._places for name, value in place.items()
         ]
         self._looked: tuple | None = None
-        self._seen: dict[int, tuple[int, int, np.ndarray]] = {}  # bytes of tensors, by their id
-        self._parts = list(map(_children, self._dictionaries))
-        self._settings = [_Settings(held) for held in self._dictionaries]
+        self._read = _Memory([])
+        self._children = [held["_modules"] for held in self._dictionaries]
+        self._parts = _values_of(self._children)
+        self._settings = _Settings(self._dictionaries)
 
     def _values(self) -> list[Tensor | None]:
-        return list(itertools.chain.from_iterable(map(dict.values, self._places)))
+        return _values_of(self._places)
 
     def state(self) -> tuple:
         """Changes whenever a tensor is written to or replaced, or all are moved (`Module.to`).
@@ -60,7 +61,7 @@ class Weights:
 
     def modules_stayed(self) -> bool:
         """Whether no module was put in place of another in them, added or taken away."""
-        return not any(map(_others, map(_children, self._dictionaries), self._parts))
+        return not _others(_values_of(self._children), self._parts)
 
     def look(self) -> None:
         """Read everything, and let `state` change where that is not what it was.
@@ -70,27 +71,45 @@ class Weights:
         millisecond for a million weights.
         """
         tensors = [t for t in itertools.compress(self._values(), self._counts) if t is not None]
-        looked = (
-            tuple(map(self._content, tensors)), tuple(known.now() for known in self._settings))
-        if len(self._seen) > len(tensors):  # some were replaced
-            self._seen.clear()
+        if not self._read.holds(tensors):
+            self._read = _Memory(tensors)
+        looked = self._read.content(), self._settings.now()
         if looked != self._looked:
             self._looked = looked
 
-    def _content(self, tensor: Tensor) -> Any:
-        if tensor.device.type != "cpu" or not tensor.is_contiguous():
-            return content_of(tensor)
-        # What memory a tensor has is asked at each look; its bytes are then read without torch,
-        # which would take longer for a small one than all else.
-        place, size, values = self._seen.get(id(tensor), (0, 0, None))
-        if values is None or place != tensor.data_ptr() or size != tensor.nbytes:
-            values = _bytes_of(tensor)
-            self._seen[id(tensor)] = tensor.data_ptr(), tensor.nbytes, values
-        return _summed(values)
+
+class _Memory:
+    """The bytes of many tensors, read without torch, which takes longer for a small one."""
+
+    def __init__(self, tensors: list[Tensor]):
+        self._tensors, self._layout = tensors, _layout_of(tensors)
+        plain = [t.device.type == "cpu" and t.is_contiguous() for t in tensors]
+        known = [_halves(_bytes_of(t)) for t in itertools.compress(tensors, plain)]
+        self._rows = [rows for rows, _ in known if len(rows)]
+        self._rest = [rest for _, rest in known]
+        self._all_sums = np.empty((len(self._rows), _COLUMNS), np.int64)
+        self._sums = list(self._all_sums)
+        self._others = [t for t, is_plain in zip(tensors, plain, strict=True) if not is_plain]
+
+    def holds(self, tensors: list[Tensor]) -> bool:
+        """Whether these are the tensors, with the same memory in the same order."""
+        return not _others(tensors, self._tensors) and self._layout == _layout_of(tensors)
+
+    def content(self) -> tuple:
+        """Differs where any byte does."""
+        for rows, sums in zip(self._rows, self._sums, strict=True):
+            np.add.reduce(rows, 0, out=sums)
+        rest = np.concatenate(self._rest) if self._rest else b""
+        return zlib.crc32(self._all_sums), zlib.crc32(rest), tuple(map(content_of, self._others))
 
 
-def _children(dictionary: dict[str, Any]) -> list[nn.Module | None]:
-    return list(dictionary["_modules"].values())
+def _layout_of(tensors: list[Tensor]) -> tuple[list, list, list]:
+    return (list(map(Tensor.data_ptr, tensors)), list(map(_size, tensors)),
+            list(map(Tensor.stride, tensors)))
+
+
+def _values_of(dictionaries: list[dict[str, Any]]) -> list:
+    return list(itertools.chain.from_iterable(map(dict.values, dictionaries)))
 
 
 def _others(values: list, known: list) -> bool:
@@ -98,43 +117,57 @@ def _others(values: list, known: list) -> bool:
     return len(values) != len(known) or any(map(is_not, values, known))
 
 
-def content_of(tensor: Tensor) -> Any:
+def content_of(tensor: Tensor) -> tuple[int, int]:
     """A sum over all of a tensor's bytes and their order, which tells its contents apart."""
-    return _summed(_bytes_of(tensor))
+    rows, rest = _halves(_bytes_of(tensor))
+    return zlib.crc32(rows.sum(0)), zlib.crc32(rest)
 
 
 def _bytes_of(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def _summed(values: np.ndarray) -> Any:
+def _halves(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of int64 to be summed, faster than a checksum of all, and what is too short for one."""
     whole = len(values) // (8 * _COLUMNS) * 8 * _COLUMNS
-    if not whole:
-        return zlib.crc32(values)
-    # Faster than a checksum of all of it.
-    sums = values[:whole].view(np.int64).reshape(-1, _COLUMNS).sum(0)
-    return zlib.crc32(values[whole:]), zlib.crc32(sums)
+    return values[:whole].view(np.int64).reshape(-1, _COLUMNS), values[whole:]
 
 
 class _Settings:
-    """`settings_of` a module, worked out anew where it has other values than before."""
+    """`settings_of` some modules, worked out anew where they have other values than before.
 
-    def __init__(self, dictionary: dict[str, Any]):
-        self._dictionary, self._values = dictionary, []
-        self._plain, self._open = (), []
+    Args:
+        dictionaries: `vars` of each.
+    """
+
+    def __init__(self, dictionaries: list[dict[str, Any]]):
+        self._dictionaries, self._values, self._lengths = dictionaries, [], []
+        self._pickers, self._plain, self._open = [], (), []
 
     def now(self) -> tuple:
-        values = list(self._dictionary.values())
-        if _others(values, self._values):
-            self._values = values
-            # Tensors, and what may hold some, can change without being replaced.
-            self._open = [name for name, value in self._dictionary.items()
-                          if _counts(name) and _may_hold_tensors(value)]
-            self._plain = settings_of(
-                {k: v for k, v in self._dictionary.items() if k not in self._open})
-        if not self._open:
-            return self._plain
-        return self._plain, settings_of({name: self._dictionary[name] for name in self._open})
+        # Only a fifth of what a module holds counts.
+        try:
+            values = [value for pick, held in self._pickers for value in pick(held)]
+        except KeyError:
+            values = []
+        if _others(values, self._values) or list(map(len, self._dictionaries)) != self._lengths:
+            self._learn()
+        return self._plain, tuple(map(settings_of, self._open))
+
+    def _learn(self) -> None:
+        names = [list(filter(_counts, held)) for held in self._dictionaries]
+        # An itemgetter of one name returns no tuple: the first is asked for twice.
+        self._pickers = [(itemgetter(own[0], *own), held)
+                         for own, held in zip(names, self._dictionaries, strict=True) if own]
+        self._values = [value for pick, held in self._pickers for value in pick(held)]
+        self._lengths = list(map(len, self._dictionaries))
+        # Tensors, and what may hold some, can change without being replaced.
+        parts = [{name: held[name] for name in own if _may_hold_tensors(held[name])}
+                 for own, held in zip(names, self._dictionaries, strict=True)]
+        self._open = [part for part in parts if part]
+        self._plain = tuple(
+            settings_of({name: held[name] for name in own if name not in part})
+            for own, held, part in zip(names, self._dictionaries, parts, strict=True))
 
 
 def settings_of(dictionary: dict[str, Any]) -> tuple:
