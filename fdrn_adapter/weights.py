@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-_version, _size = attrgetter("_version"), attrgetter("nbytes")
+_version, _nbytes = attrgetter("_version"), attrgetter("nbytes")
 _COLUMNS = 1021  # a prime, so that whole filters and channels that change places change columns
 
 
@@ -37,8 +37,7 @@ class Weights:
         ]
         self._looked: tuple | None = None
         self._read = _Memory([])
-        self._children = [held["_modules"] for held in self._dictionaries]
-        self._parts = _values_of(self._children)
+        self._parts = self._children()
         self._settings = _Settings(self._dictionaries)
 
     def _values(self) -> list[Tensor | None]:
@@ -61,14 +60,20 @@ class Weights:
 
     def modules_stayed(self) -> bool:
         """Whether no module was put in place of another in them, added or taken away."""
-        return not _others(_values_of(self._children), self._parts)
+        counts, modules = self._children()
+        return counts == self._parts[0] and not _others(modules, self._parts[1])
+
+    def _children(self) -> tuple[list[int], list[nn.Module | None]]:
+        """How many each module has, and all of them."""
+        held = [dictionary["_modules"] for dictionary in self._dictionaries]
+        return list(map(len, held)), _values_of(held)
 
     def look(self) -> None:
         """Read everything, and let `state` change where that is not what it was.
 
         For writes through `.data`, views in numpy and other memory that is shared, and for numbers
-        that modules hold beside their weights, as a batch norm its eps. Takes about half a
-        millisecond for a million weights.
+        that modules hold beside their weights, as a batch norm its eps. Takes about 1.5 ms
+        for a million weights on an AMD EPYC (Zen 1), much of it for their number of modules.
         """
         tensors = [t for t in itertools.compress(self._values(), self._counts) if t is not None]
         if not self._read.holds(tensors):
@@ -96,7 +101,7 @@ class _Memory:
         return not _others(tensors, self._tensors) and self._layout == _layout_of(tensors)
 
     def content(self) -> tuple:
-        """Differs where any byte does."""
+        """A sum over all bytes and their order, as `content_of`."""
         for rows, sums in zip(self._rows, self._sums, strict=True):
             np.add.reduce(rows, 0, out=sums)
         rest = np.concatenate(self._rest) if self._rest else b""
@@ -104,7 +109,7 @@ class _Memory:
 
 
 def _layout_of(tensors: list[Tensor]) -> tuple[list, list, list]:
-    return (list(map(Tensor.data_ptr, tensors)), list(map(_size, tensors)),
+    return (list(map(Tensor.data_ptr, tensors)), list(map(_nbytes, tensors)),
             list(map(Tensor.stride, tensors)))
 
 

@@ -227,3 +227,12 @@ def test_weights_that_were_turned_in_their_memory_are_seen():
     layer.weight.data = layer.weight.data.t()  # the same memory and size, read in another order
     weights.look()
     assert weights.state() != before
+
+
+def test_a_module_that_moves_to_the_next_is_seen():
+    first, second = nn.Sequential(nn.ReLU(), nn.Tanh()), nn.Sequential(nn.ReLU())
+    weights = Weights([first, second])
+    assert weights.modules_stayed()
+    moved = first.pop(1)
+    second.insert(0, moved)  # all children in a row are the same as before
+    assert not weights.modules_stayed()
