@@ -135,10 +135,13 @@ class World:
         specs: data sets as for `fdrn train`.
         out: folder where pictures and maps are kept.
         encoder: with a frozen backbone that reads all levels.
+        objects: held out for the evaluation; HELD_OUT where None.
     """
 
-    def __init__(self, specs: str, out: Path, encoder: nn.Module):
-        self.out = out
+    def __init__(
+        self, specs: str, out: Path, encoder: nn.Module, objects: int | None = None,
+    ):
+        self.out, self.objects = out, HELD_OUT if objects is None else objects
         self.train, self.held_out = prepared(specs, out)
         self.maps = FrozenMaps(encoder.eval(), [*self.train, *self.held_out], out)
 
@@ -151,7 +154,7 @@ class World:
         """The held-out objects, the same for all."""
         corpus = self.corpus(self.held_out)
         generator = torch.Generator().manual_seed(1)
-        found = [corpus.batch(32, CROP, 1, 0.25, generator) for _ in range(HELD_OUT // 32)]
+        found = [corpus.batch(32, CROP, 1, 0.25, generator) for _ in range(self.objects // 32)]
         return [replace(b, embedding=b.embedding.long()) for b in found]
 
     @torch.no_grad()

@@ -6,21 +6,25 @@ Every arm trains the same light RITM host (HRNet of width 12) from random weight
 samples in the same order, beside a frozen EfficientNet-Lite0 (ImageNet weights) whose maps are
 computed once. DIR is as for `fdrn train`; a tenth of the pictures is held out. Everything is kept
 in OUT: what is finished is not run again, and what was interrupted goes on at its last state.
-Prints a table of what is there so far; `--samples 0` does no more. `--plot FILE` draws it.
+Prints a table of what is there so far; `--samples 0` does no more. `--plot FILE` draws it. Several
+studies with commas between, and `--processes N` runs so many arms at a time, of one thread each.
 docs/paper.md has what came of it.
 """
 
 import argparse
 import importlib
 import json
+import multiprocessing
 import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from kept_maps import CLICKS, CROP, MapsStepper, World
+from kept_maps import CLICKS, CROP, HELD_OUT, MapsStepper, World
 from torch import nn
 
 import fdrn_adapter
@@ -104,9 +108,17 @@ def network(arm: Arm, seed: int) -> nn.Module:
     return model
 
 
-def open_world(specs: str, out: Path) -> World:
+@lru_cache(maxsize=1)
+def open_world(specs: str, out: Path, objects: int | None = None) -> World:
     """The pictures of data sets, with maps of all levels."""
-    return World(specs, out, network(Arm({"use_mid": True}), 0).image_encoder)
+    return World(specs, out, network(Arm({"use_mid": True}), 0).image_encoder, objects)
+
+
+def run_alone(study: str, name: str, seed: int, samples: int, *world: Any) -> str:
+    """A run in a process of its own; what it was."""
+    torch.set_num_threads(1)
+    Run(study, name, seed, samples, open_world(*world))()
+    return f"{study}/{name}-{seed}"
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -216,24 +228,52 @@ def plot(study: str, out: Path, file: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--study", required=True, choices=sorted(STUDIES))
+    parser.add_argument("--study", required=True, type=known_studies,
+                        help=f"of {', '.join(STUDIES)}; several with commas between")
     parser.add_argument("--data", default="")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, default=2400)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--held-out", type=int, default=HELD_OUT, metavar="N",
+                        help="objects of the evaluation, a multiple of 32 (%(default)s)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="of the first study")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.samples:
-        world = open_world(args.data, args.out)
+        where = (args.data, args.out, args.held_out)
+        world = open_world(*where)
         print(f"{len(world.train)} pictures, {len(world.held_out)} held out", flush=True)
-        for seed in range(args.seeds):
-            for name in STUDIES[args.study]:
-                Run(args.study, name, seed, args.samples, world)()
-    print(table(args.study, args.out))
+        runs = [
+            (study, name, seed, args.samples, *where)
+            for study in args.study for seed in range(args.seeds) for name in STUDIES[study]
+        ]
+        if args.processes == 1:
+            for run in runs:
+                run_alone(*run)
+        else:
+            run_beside(runs, args.processes)
+    for study in args.study:
+        print(f"{study}: {table(study, args.out)}")
     if args.plot:
-        plot(args.study, args.out, args.plot)
+        plot(args.study[0], args.out, args.plot)
     return 0
+
+
+def run_beside(runs: list[tuple], processes: int) -> None:
+    """Runs in processes of their own, several at a time."""
+    spawn = multiprocessing.get_context("spawn")  # torch has computed here already
+    with ProcessPoolExecutor(processes, spawn) as pool:
+        for done in as_completed([pool.submit(run_alone, *run) for run in runs]):
+            print(f"{done.result()} is done", flush=True)
+
+
+def known_studies(text: str) -> list[str]:
+    """Names of studies out of an option; argparse says what is wrong with it."""
+    names = text.split(",")
+    if unknown := [name for name in names if name not in STUDIES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(STUDIES)}")
+    return names
 
 
 if __name__ == "__main__":
