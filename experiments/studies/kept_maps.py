@@ -78,7 +78,7 @@ class FrozenMaps:
         """The backbone's own maps of canvases, by level, before any view."""
         maps, grids = {}, {}
         for level, tap in encoder.backbone.taps.items():
-            kept = self.maps[level][numbers].float()
+            kept = self.maps[level][numbers.cpu()].to(numbers.device).float()
             maps[level] = kept.flip(-1) if mirrored else kept
             grids[level] = _mirrored(tap.grid, kept) if mirrored else tap.grid
         return ImageFeatures(
@@ -136,18 +136,21 @@ class World:
         out: folder where pictures and maps are kept.
         encoder: with a frozen backbone that reads all levels.
         objects: held out for the evaluation; HELD_OUT where None.
+        device: of the batches.
     """
 
     def __init__(
         self, specs: str, out: Path, encoder: nn.Module, objects: int | None = None,
+        device: str = "cpu",
     ):
+        self.device = device
         self.out, self.objects = out, HELD_OUT if objects is None else objects
         self.train, self.held_out = prepared(specs, out)
         self.maps = FrozenMaps(encoder.eval(), [*self.train, *self.held_out], out)
 
     def corpus(self, pictures: list[KeptPicture], dynamic: bool = True) -> NumberedCorpus:
         """Pictures to draw from, of those of this world."""
-        return NumberedCorpus(pictures, self.maps, dynamic=dynamic)
+        return NumberedCorpus(pictures, self.maps, device=self.device, dynamic=dynamic)
 
     @cached_property
     def batches(self) -> list[Batch]:
@@ -165,8 +168,8 @@ class World:
         stepper.maps = self.maps
         found = []
         for batch in self.batches:
-            generator = torch.Generator().manual_seed(2)
-            clicks = Clicks(len(batch.mask), 12)
+            generator = torch.Generator(self.device).manual_seed(2)
+            clicks = Clicks(len(batch.mask), 12, self.device)
             first_clicks(clicks, batch.mask, batch.void, generator, extra=0)
             previous, rows = torch.zeros_like(batch.mask, dtype=torch.float32), []
             with disks.fast_click_maps(net), stepper._recycling(batch):

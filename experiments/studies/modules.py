@@ -109,15 +109,18 @@ def network(arm: Arm, seed: int) -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def open_world(specs: str, out: Path, objects: int | None = None) -> World:
+def open_world(
+    specs: str, out: Path, objects: int | None = None, device: str = "cpu"
+) -> World:
     """The pictures of data sets, with maps of all levels."""
-    return World(specs, out, network(Arm({"use_mid": True}), 0).image_encoder, objects)
+    encoder = network(Arm({"use_mid": True}), 0).image_encoder
+    return World(specs, out, encoder, objects, device)
 
 
-def run_alone(study: str, name: str, seed: int, samples: int, *world: Any) -> str:
+def run_alone(study: str, name: str, seed: int, samples: int, batch: int, *world: Any) -> str:
     """A run in a process of its own; what it was."""
     torch.set_num_threads(1)
-    Run(study, name, seed, samples, open_world(*world))()
+    Run(study, name, seed, samples, open_world(*world), batch)()
     return f"{study}/{name}-{seed}"
 
 
@@ -131,12 +134,16 @@ class Run:
         study, name, seed: which.
         samples: to train on.
         world: the pictures and their maps.
+        batch: crops in a step; BATCH where None.
     """
 
-    def __init__(self, study: str, name: str, seed: int, samples: int, world: World):
+    def __init__(
+        self, study: str, name: str, seed: int, samples: int, world: World,
+        batch: int | None = None,
+    ):
         self.arm, self.seed, self.world = STUDIES[study][name], seed, world
-        self.plan = Plan(samples=samples, sizes=((CROP, 1.0),), batch=BATCH, crops=1, rounds=1,
-                         seed=seed)
+        self.plan = Plan(samples=samples, sizes=((CROP, 1.0),), batch=batch or BATCH, crops=1,
+                         rounds=1, seed=seed)
         self.folder = world.out / study / f"{name}-{seed}"
         self.file = self.folder / "held_out.json"
 
@@ -156,6 +163,7 @@ class Run:
                 name: maps.maps[name][:64].float() if name in encoder_of(net).backbone.taps
                 else None for name in ("high", "low")
             })
+        net = net.to(self.world.device)
         corpus = self.world.corpus(self.world.train, self.arm.dynamic)
         training = Training(net, corpus, self.plan, self.folder, stop=lambda: self._look(training),
                             save_s=60.0, log=lambda line: print(f"{self.folder.name}: {line}"))
@@ -164,12 +172,13 @@ class Run:
         if training.state_file.is_file():
             training.resume()
         training.run()
+        self._look(training)
 
     def _look(self, training: Training) -> bool:
-        """Evaluate at equal distances; goes on."""
+        """Evaluate at equal distances; goes on. Asked before each step, and once at the end."""
         every = self.plan.samples / POINTS
         before = training.seen - self.plan.batch_at(CROP)
-        if training.seen // every > before // every or training.seen >= self.plan.samples:
+        if training.seen and training.seen // every > before // every:
             ious = self.world.held_out_ious(training.net)
             training.net.train()
             kept = [p for p in self.points if p["samples"] < training.seen]
@@ -236,16 +245,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--held-out", type=int, default=HELD_OUT, metavar="N",
                         help="objects of the evaluation, a multiple of 32 (%(default)s)")
+    parser.add_argument("--batch", type=int, default=BATCH, metavar="N", help="%(default)s")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (%(default)s)")
     parser.add_argument("--processes", type=int, default=1, metavar="N")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="of the first study")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.samples:
-        where = (args.data, args.out, args.held_out)
+        where = (args.data, args.out, args.held_out, args.device)
         world = open_world(*where)
         print(f"{len(world.train)} pictures, {len(world.held_out)} held out", flush=True)
         runs = [
-            (study, name, seed, args.samples, *where)
+            (study, name, seed, args.samples, args.batch, *where)
             for study in args.study for seed in range(args.seeds) for name in STUDIES[study]
         ]
         if args.processes == 1:
