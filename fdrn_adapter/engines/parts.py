@@ -130,5 +130,5 @@ def projection_of(host: nn.Module) -> nn.Conv2d | None:
 
 
 def private_copy(model: nn.Module) -> nn.Module:
-    """A copy to rewrite: in eval mode, without gradients."""
-    return copy_network(model).eval().requires_grad_(False)
+    """A copy to rewrite: in eval mode, without gradients, on the CPU."""
+    return copy_network(model).cpu().eval().requires_grad_(False)

@@ -130,6 +130,21 @@ def test_fast_falls_back(device, monkeypatch, caplog):
         assert (model(crop_input(), POINTS)["instances"] - got).abs().max() < 1e-3
 
 
+def test_fast_leaves_a_precision_that_overflows(device, monkeypatch, caplog):
+    """Numbers of another image may be too large for the precision that the first one chose."""
+    model = lively()
+    runner = cuda.CudaRunner(model, cuda.FAST)
+    runner.click(crop_input(), POINTS, None)
+    assert runner.precision != "float32"
+    monkeypatch.setattr(
+        runner._click, "run", lambda image, *rest: [torch.full_like(image[:, :1], torch.inf)]
+    )
+    got = runner.click(crop_input(1), POINTS, None)["instances"]
+    assert runner.precision == "float32" and "not finite" in caplog.text
+    with torch.no_grad():
+        assert (model(crop_input(1), POINTS)["instances"] - got).abs().max() < 1e-3
+
+
 def test_another_network_is_told():
     """The check sees logits that are not the network's."""
     a, b = torch.tensor([[1.0, -2.0]]), torch.tensor([[1.0, -2.01]])
@@ -278,7 +293,8 @@ def test_auto_follows_the_model(gpu, monkeypatch):
 
 
 def test_clicks_are_captured(gpu):
-    runner = cuda.CudaRunner(lively())
+    model = lively()  # which a runner does not keep alive
+    runner = cuda.CudaRunner(model)
     for seed in range(3):
         runner.click(crop_input(seed), POINTS, None)
     graphs = list(runner._click._replayed.captured.values())

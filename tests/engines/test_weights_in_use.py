@@ -8,7 +8,7 @@ from torch import nn
 
 import fdrn_adapter
 from fdrn_adapter import engines
-from fdrn_adapter.weights import Weights, content_of
+from fdrn_adapter.weights import Weights, _content_there, content_of
 
 CROP = 64
 
@@ -195,6 +195,30 @@ def test_contents_are_told_apart():
                     assert content_of(other) != same
                 assert content_of(values.flip(0)) != same
     assert content_of(torch.randn(4, 5).T) is not None
+
+
+def test_contents_on_a_device_are_told_apart(device):
+    """Also those that torch's counters do not know of; the device is waited for once."""
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 40, 3), torch.nn.BatchNorm2d(40), torch.nn.Conv2d(40, 40, 3)
+    ).to(device, memory_format=torch.channels_last)
+    watched = Weights(network.modules())
+    watched.look()
+    seen = [watched.state()]
+    for tensor, place in ((network[0].weight, 1), (network[2].weight, 14_399), (network[1].eps, 0)):
+        if torch.is_tensor(tensor):
+            tensor.data.as_strided((tensor.numel(),), (1,))[place] += 0.5
+        else:
+            network[1].eps = 0.1
+        watched.look()
+        seen.append(watched.state())
+        watched.look()
+        assert watched.state() == seen[-1]
+    assert all(a != b for i, a in enumerate(seen) for b in seen[:i])
+    parts = [torch.arange(90_000).view(torch.uint8), torch.arange(7, dtype=torch.uint8)]
+    assert _content_there(parts) == _content_there([p.clone() for p in parts])
+    assert _content_there(parts) != _content_there([parts[0].flip(0), parts[1]])
+    assert _content_there(parts) != _content_there([parts[0], parts[1].flip(0)])
 
 
 def test_watching_keeps_no_module_alive():
