@@ -130,7 +130,10 @@ class ImageEncoder(Starts, nn.Module):
 
     def maps(self, x: Tensor) -> dict[str, Tensor]:
         """The maps of an image (B, 3, H, W) in [0, 1] that is small enough already."""
-        read = self.backbone((x - self.mean) / self.std)
+        return self.maps_of(self.backbone((x - self.mean) / self.std))
+
+    def maps_of(self, read: tuple[Tensor | None, ...]) -> dict[str, Tensor]:
+        """The recycled maps out of what the backbone gives for an image."""
         return self._views(dict(zip(self.backbone.offers, read, strict=True)))
 
     def _views(self, read: dict[str, Tensor | None]) -> dict[str, Tensor]:

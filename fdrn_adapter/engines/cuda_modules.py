@@ -49,8 +49,7 @@ class EncodeOnDevice(nn.Module):
         self.normalization = normalization
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        low_high = self.encoder.backbone(self.normalization(image))
-        maps = self.encoder.features_of(*low_high, tuple(image.shape[2:])).maps
+        maps = self.encoder.maps_of(self.encoder.backbone(self.normalization(image)))
         return tuple(maps[name].float() for name in self.names)
 
 

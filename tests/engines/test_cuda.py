@@ -38,9 +38,9 @@ def lively():
 
 def fdrn(init="paper", **options):
     """An FDRN whose clicks, history and previous mask are felt."""
-    model = fdrn_adapter.wrap(lively(), encoder="hrnet18s", init=init, **options)
+    model = fdrn_adapter.wrap(lively(), init=init, **{"encoder": "hrnet18s", **options})
     with torch.no_grad():
-        for module in (model.sfi, model.tfi):
+        for module in filter(None, (model.sfi, model.tfi, model.tfi_mid)):
             enliven(module)
         model.host.maps_transform.fuse.weight.normal_(0, 0.1)
     return model.eval()
@@ -82,8 +82,14 @@ def test_same_logits(kind):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-def test_features_stay_on_the_device(device):
-    model = fdrn()
+@pytest.mark.parametrize("options", [
+    {}, {"use_mid": True}, {"context_channels": 8},
+    {"encoder": "distilled_lite0", "context_channels": 8},
+], ids=lambda options: "-".join(map(str, options.values())))
+def test_features_stay_on_the_device(device, options):
+    if options.get("encoder") == "distilled_lite0":
+        pytest.importorskip("timm")
+    model = fdrn(**options)
     net = engines.accelerate(model, "cuda")
     for size in ((100, 150), (100, 150), (64, 37)):  # the second time from a graph
         image = make_input(*size)[:, :3]
