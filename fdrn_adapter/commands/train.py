@@ -71,7 +71,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
                        help="of the samples, of each data set (default: by their pictures)")
     group.add_argument("--min-share", metavar="X", type=float, default=0.004,
                        help="of the picture that an object covers at least (default: %(default)g)")
-    group.add_argument("--clicked", metavar="W", type=float, default=0.0,
+    group.add_argument("--clicked", metavar="W", type=float, default=0.5,
                        help="weight of the cross entropy under the clicks (default: %(default)g)")
     options.add_seed(parser, "everything")
 

@@ -51,7 +51,7 @@ class Plan:
     rounds: int = 3
     spoiled: float = 0.4
     whole: float = 0.25
-    clicked: float = 0.0
+    clicked: float = 0.5
     seed: int = 0
 
     def __post_init__(self) -> None:
