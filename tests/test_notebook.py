@@ -8,6 +8,7 @@ import pytest
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "first_clicks.ipynb"
 
 
+@pytest.mark.slow  # .ci/run asks for it
 def test_the_notebook_runs(ritm, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     nbformat = pytest.importorskip("nbformat")

@@ -195,9 +195,8 @@ def test_a_mixture_of_two_models_is_refused(exported, tmp_path):
         onnx_click.Clicker(tmp_path)
 
 
-@pytest.mark.parametrize("exported", [
-    pytest.param("capped", marks=pytest.mark.slow), "sam",
-], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("exported", ["capped", "sam"], indirect=True)
 def test_an_export_that_is_interrupted_leaves_the_one_before(exported, tmp_path, monkeypatch):
     model, folder, _ = exported
     before = {}

@@ -143,7 +143,9 @@ def test_module_order_and_default_blocks():
                .image_encoder.backbone.stage3) == 2
 
 
-@pytest.mark.parametrize("init", ["identity", "paper"])
+@pytest.mark.parametrize("init", [
+    pytest.param("identity", marks=pytest.mark.slow), "paper",
+])
 def test_deep_copy_and_pickle_are_independent(init):
     model = fdrn_adapter.wrap(build_host("tiny"), init=init)
     expected = logits(model)

@@ -183,6 +183,7 @@ def test_memory_is_bounded_and_what_was_dropped_is_replayed(model, encoded):
     assert np.array_equal(tiny.predict(images[0], [A], [C]).mask, masks[0])
 
 
+@pytest.mark.slow  # test_server's users are many, too
 def test_threads_on_few_images_get_the_serial_masks(model, encoded):
     images = [np.roll(picture(), 30 * i, axis=1) for i in range(2)]
     rng = np.random.default_rng(0)

@@ -254,6 +254,7 @@ def test_missing_data_is_named(ritm, tmp_path):
         paper.train(build_host("tiny"), cfg, paper.model_config(run.plan, "ritm_annotation"), run)
 
 
+@pytest.mark.slow
 def test_fine_tuning_needs_weights_of_the_same_variant(ritm, tmp_path):
     run = run_of("brats/h2_hrnet18s")
     with pytest.raises(ValueError, match="--set CHECKPOINT=FILE"):
