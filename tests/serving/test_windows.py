@@ -1,4 +1,4 @@
-"""labelme and napari in real windows, on a screen without a monitor, with real clicks.
+"""labelme, napari and X-AnyLabeling in real windows, on a screen without a monitor, with clicks.
 
 FDRN_SCREENSHOTS names a folder for pictures of them; FDRN_PHOTO a photograph to be clicked at, with
 two places in FDRN_PLACES ("x,y x,y": on the object and off it), and then the default network is
@@ -6,6 +6,7 @@ asked.
 """
 
 import base64
+import importlib.util
 import io
 import json
 import os
@@ -16,11 +17,13 @@ import pytest
 import support
 from PIL import Image
 from support.screens import screen, shown
+from support.server import serving
 from support.stock import picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter import zoo
 from fdrn_adapter.images import read_image
+from fdrn_adapter.outlines import filled
 from fdrn_adapter.serving.bridge import PromptSession
 
 pytestmark = pytest.mark.slow
@@ -90,4 +93,33 @@ def test_napari_asks_the_network_about_real_clicks(photo, tmp_path):
     want = bridge.predict(read_image(photo), on, off).mask
     found = np.load(labels)
     assert np.array_equal(found == 1, want) and want.any()
+    assert np.asarray(Image.open(picture_file)).std() > 10
+
+
+def test_x_anylabeling_asks_the_server_about_clicks(photo, tmp_path):
+    pytest.importorskip("uvicorn")
+    if importlib.util.find_spec("anylabeling") is None:
+        pytest.skip("X-AnyLabeling is not installed")
+    if os.environ.get("FDRN_PHOTO"):
+        model, options = zoo.load("distilled-hrnet18s"), ("distilled-hrnet18s",)
+    else:
+        model = fdrn_adapter.wrap(taught_host("tiny"), init="paper")
+        fdrn_adapter.save(model, tmp_path / "fdrn.pth")
+        options = (tmp_path / "fdrn.pth", "--crop", "64")
+    picture_file = screenshot("x_anylabeling.png", tmp_path)
+    with screen() as environment, serving(*options) as served:
+        said = shown(script("x_anylabeling_window.py"), [
+            str(photo), served.url, str(tmp_path), str(picture_file), *PLACES
+        ], {**environment, "HOME": str(tmp_path)})
+    shapes = json.loads(said.splitlines()[-1])
+    marks = {s["label"]: s["points"][0] for s in shapes if s["type"] == "point"}
+    on, off = marks["AUTOLABEL_ADD"], marks["AUTOLABEL_REMOVE"]
+    assert np.allclose([on, off], [[float(v) for v in p.split(",")] for p in PLACES], atol=2)
+    image = read_image(photo)
+    rings = [np.array(s["points"]) for s in shapes if s["type"] == "polygon"]
+    crop = {} if os.environ.get("FDRN_PHOTO") else {"crop": 64}
+    want = PromptSession(model, **crop).predict(image, [on], [off]).mask
+    found = filled(rings, want.shape)
+    assert want.any()
+    assert (found & want).sum() >= 0.98 * (found | want).sum()  # polygons are coarser
     assert np.asarray(Image.open(picture_file)).std() > 10
