@@ -143,7 +143,7 @@ class Run:
     ):
         self.arm, self.seed, self.world = STUDIES[study][name], seed, world
         self.plan = Plan(samples=samples, sizes=((CROP, 1.0),), batch=batch or BATCH, crops=1,
-                         rounds=1, seed=seed)
+                         rounds=1, clicked=0.0, seed=seed)
         self.folder = world.out / study / f"{name}-{seed}"
         self.file = self.folder / "held_out.json"
 
