@@ -13,15 +13,13 @@ first ones too, without and with `honour_clicks`.
 import argparse
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-import fdrn_adapter
-from fdrn_adapter import zoo
 from fdrn_adapter.evaluation.clicks import ClickSimulator
 from fdrn_adapter.evaluation.datasets.catalogue import open_dataset
 from fdrn_adapter.session import InteractiveSession
+from fdrn_adapter.zoo.named import open_network
 
 SMALLEST = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -86,8 +84,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="only so many samples")
     parser.add_argument("--engine", default="auto")
     args = parser.parse_args()
-    load = fdrn_adapter.load if Path(args.model).is_file() else zoo.load
-    model = load(args.model).eval()
+    model = open_network(args.model).model.eval()
     dataset = open_dataset(args.data, args.limit)
     for honour in (False, True):
         session = InteractiveSession(model, args.engine, honour_clicks=honour)
