@@ -4,7 +4,7 @@ import copy
 import itertools
 import zlib
 from collections.abc import Iterable
-from operator import attrgetter, is_not, itemgetter
+from operator import attrgetter, is_not, itemgetter, not_
 from typing import Any
 
 import numpy as np
@@ -94,11 +94,12 @@ class _Memory:
         self._rest = [rest for _, rest in known]
         self._all_sums = np.empty((len(self._rows), _COLUMNS), np.int64)
         self._sums = list(self._all_sums)
-        apart = [t for t, is_plain in zip(tensors, plain, strict=True) if not is_plain]
-        self._others = [t for t in apart if not _lies_whole_on_a_device(t)]
+        self._others: list[Tensor] = []
         self._on_devices: dict[torch.device, list[Tensor]] = {}
-        for t in apart:
-            if _lies_whole_on_a_device(t) and t.numel():
+        for t in itertools.compress(tensors, map(not_, plain)):
+            if not _lies_whole_on_a_device(t):
+                self._others.append(t)
+            elif t.numel():
                 flat = t.detach().as_strided((t.numel(),), (1,)).view(torch.uint8)
                 self._on_devices.setdefault(t.device, []).append(flat)
 

@@ -169,6 +169,7 @@ class CudaRunner:
                        self.info.name, self.precision)
         with self._lock:
             self._build_click(image, points, recycling, taken, precision=EXACT)
+            self._refine = None  # its features have another precision now
         return self.click(image, points, recycling)
 
     @property
