@@ -7,7 +7,7 @@ DIR holds images/ and, with the same names and .png, masks/ (one object each: wh
 instances/ (0 background, a value for each object, 255 void). Also --set: OWN_VAL_PATH=DIR
 (validation; without it the training images serve), CHECKPOINT=FILE (a RITM checkpoint or one of
 fdrn_adapter to go on from; without it the network starts at random, and thousands of images are
-needed), EPOCHS, EPOCH_LEN (samples in an epoch) and LR.
+needed), EPOCHS, EPOCH_LEN (samples in an epoch), CROP (side of the crops, pixels) and LR.
 
 `fdrn train --data DIR` does without a checkout.
 """
@@ -20,7 +20,7 @@ import fdrn_adapter
 from fdrn_adapter import training
 
 MODEL_NAME = "small_own_images"
-CROP_SIZE = (192, 192)
+CROP = 192
 GLOBAL_SIZE = (320, 320)  # of the image that F1 sees while it learns
 NUM_MAX_POINTS = 12
 
@@ -41,8 +41,12 @@ def init_model(cfg):
         model.apply(initializer.XavierGluon(rnd_type="gaussian", magnitude=2.0))  # noqa: F405
     if not getattr(model, "is_fdrn", False):
         model = fdrn_adapter.wrap(model, encoder="hrnet18s")  # changes no output until it learns
-    model_cfg = edict(crop_size=CROP_SIZE, num_max_points=NUM_MAX_POINTS)  # noqa: F405
+    model_cfg = edict(crop_size=crop_size(cfg), num_max_points=NUM_MAX_POINTS)  # noqa: F405
     return model.train().to(cfg.device), model_cfg
+
+
+def crop_size(cfg):
+    return (int(cfg.get("CROP", CROP)),) * 2
 
 
 def dataset(cfg, path, epoch_len, augment, seed):
@@ -55,7 +59,7 @@ def dataset(cfg, path, epoch_len, augment, seed):
         keep_background_prob=0.0, epoch_len=epoch_len,
     )
     return training.DynamicScaleDataset(
-        stock, crop_size=CROP_SIZE, global_size=GLOBAL_SIZE, seed=seed
+        stock, crop_size=crop_size(cfg), global_size=GLOBAL_SIZE, seed=seed
     )
 
 

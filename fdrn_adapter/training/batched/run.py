@@ -153,7 +153,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = plan.lr_at(self.step, self.seen, steps)
         self.optimizer.zero_grad(set_to_none=True)
-        loss, iou = self.stepper(batch, own)
+        loss, iou = self.stepper(batch, own, self._rounds())
         asked = torch.tensor(float(self.stop()), device=loss.device)
         loss, iou, stopping = processes.agree(self.net, torch.stack([loss, iou, asked])).tolist()
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), plan.clip).item()
@@ -180,6 +180,11 @@ class Training:
         if device.type == "cpu":
             return first, first
         return first, torch.Generator(device).manual_seed(seed)
+
+    def _rounds(self) -> int:
+        """Of this step in all processes, so that none waits for one that has more of them."""
+        shared = torch.Generator().manual_seed((self.plan.seed * _STEPS + self.step) % (1 << 63))
+        return int(torch.randint(0, self.plan.rounds + 1, (1,), generator=shared))
 
     def _note(self, size: int, loss: float, iou: float) -> None:
         self._sums = [self._sums[0] + 1, self._sums[1] + loss, self._sums[2] + iou]

@@ -51,18 +51,23 @@ class Stepper:
         check_trainable(net)
         self.net, self.plan, self.low_precision = net, plan, low_precision
         self.device = next(net.parameters()).device
+        if self.device.type == "cpu":  # an eighth faster there
+            net.to(memory_format=torch.channels_last)
 
-    def __call__(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, batch: Batch, generator: torch.Generator, rounds: int
+    ) -> tuple[Tensor, Tensor]:
         """Backward of the batch's loss; the gradients are in the parameters afterwards.
 
         Args:
             generator: of the network's device.
+            rounds: predictions that are answered by a click first, without gradient.
 
         Returns:
             loss and mean IoU, scalars.
         """
         with self._recycling(batch):
-            clicks, previous = self._clicked(batch, generator)
+            clicks, previous = self._clicked(batch, generator, rounds)
             crop = torch.cat([batch.image, previous], 1)
             with self._autocast():
                 outputs = self.net(crop, clicks.points)
@@ -72,7 +77,9 @@ class Stepper:
         return loss.detach(), mean_iou(outputs["instances"].float(), batch.mask, batch.void)
 
     @torch.no_grad()
-    def _clicked(self, batch: Batch, generator: torch.Generator) -> tuple[Clicks, Tensor]:
+    def _clicked(
+        self, batch: Batch, generator: torch.Generator, rounds: int
+    ) -> tuple[Clicks, Tensor]:
         """Clicks, and the previous mask (B, 1, S, S), of somebody who is at work already."""
         mask, void, plan = batch.mask, batch.void, self.plan
         count = len(mask)
@@ -88,11 +95,8 @@ class Stepper:
         answered.where(chosen, clicks)
         clicks = answered
         previous = wrong * chosen.view(-1, 1, 1, 1)
-        rounds = torch.randint(
-            0, plan.rounds + 1, (1,), device=self.device, generator=generator
-        ).item()
         self.net.eval()
-        for _ in range(int(rounds)):
+        for _ in range(rounds):
             with self._autocast():
                 outputs = self.net(torch.cat([batch.image, previous], 1), clicks.points)
             previous = torch.sigmoid(outputs["instances"].float())
