@@ -23,9 +23,9 @@ from torch import Tensor, nn
 
 from fdrn_adapter.encoders.fingerprint import Fingerprint
 from fdrn_adapter.engines.choice import EAGER, ENGINES, resolve
-from fdrn_adapter.engines.engine import EXACT
+from fdrn_adapter.engines.engine import EXACT, precision_of
+from fdrn_adapter.engines.fast import runner_in
 from fdrn_adapter.engines.forks import about_to_use_threads
-from fdrn_adapter.engines.runner import Runner
 from fdrn_adapter.engines.torch_threads import one_torch_thread
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.recycling import whole_images
@@ -77,7 +77,7 @@ class AcceleratedModel:
     Args:
         model: FDRN model or stock network, float32 on the CPU, in eval mode.
         engine: an installed one other than "eager".
-        precision: "exact", or for engine "cuda" also "fast".
+        precision: "exact" or "fast".
     """
 
     def __init__(self, model: nn.Module, engine: str, precision: str = EXACT):
@@ -157,7 +157,8 @@ def accelerate(model: nn.Module, engine: str = "auto", precision: str | None = N
     Args:
         model: FDRN model or stock network.
         engine: see `resolve`.
-        precision: "exact", or for engine "cuda" also "fast"; by default what the variable
+        precision: "exact", or "fast": fewer bits where masks stay the same and the processor or
+            GPU is faster with them, see `fast` and `cuda`; by default what the variable
             FDRN_PRECISION says, else "exact".
 
     Raises:
@@ -168,7 +169,7 @@ def accelerate(model: nn.Module, engine: str = "auto", precision: str | None = N
         return model
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")
-    return AcceleratedModel(model, engine, ENGINES[engine].precision_of(precision))
+    return AcceleratedModel(model, engine, precision_of(precision))
 
 
 _runners: "weakref.WeakKeyDictionary[nn.Module, dict]" = weakref.WeakKeyDictionary()
@@ -199,7 +200,8 @@ def runner_of(
             kept.update(watched=watched, states=states)
         if (engine, precision) not in kept:
             row = ENGINES[engine]
-            kept[engine, precision] = row.own_runner(model, precision) or Runner(model, row)
+            kept[engine, precision] = row.own_runner(model, precision) \
+                or runner_in(precision, model, row)
         return kept[engine, precision]
 
 

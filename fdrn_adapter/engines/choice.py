@@ -15,14 +15,17 @@ _HERE = "fdrn_adapter.engines"
 # From the slowest to the fastest (README, Time); the last one is for GPUs.
 ENGINES: Table[Engine] = Table("fdrn_adapter.engines", (
     EAGER,
-    Engine("torch", f"{_HERE}.in_torch:compile_graph", auto_on=("cpu",)),
+    Engine("torch", f"{_HERE}.in_torch:compile_graph", auto_on=("cpu",),
+           lower=f"{_HERE}.in_torch:lower_precision",
+           compile_lower=f"{_HERE}.in_torch:compile_lower"),
     Engine("onnxruntime", f"{_HERE}.in_onnxruntime:compile_graph", ("onnx", "onnxruntime"),
            "onnxruntime", auto_on=("cpu",), own_threads=True),
     Engine("openvino", f"{_HERE}.in_openvino:compile_graph", ("onnx", "openvino"), "openvino",
-           auto_on=("cpu",), own_threads=True),
+           auto_on=("cpu",), own_threads=True,
+           lower=f"{_HERE}.in_openvino:lower_precision",
+           compile_lower=f"{_HERE}.in_openvino:compile_lower"),
     Engine(CUDA, devices=("cpu", "cuda"), auto_on=("cuda",), moves_features=True,
-           runner=f"{_HERE}.cuda:CudaRunner", missing=f"{_HERE}.cuda:missing",
-           precision=f"{_HERE}.cuda:precision_of"),
+           runner=f"{_HERE}.cuda:CudaRunner", missing=f"{_HERE}.cuda:missing"),
 ))
 VARIABLE = "FDRN_ENGINE"
 

@@ -41,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 NAME = "cuda"
 VARIABLE = "FDRN_CUDA_DEVICE"
-PRECISION_VARIABLE = "FDRN_PRECISION"
 # Tried in this order for "fast". CPUs, for tests, compute bfloat16 faster than half.
 DTYPES = {"cuda": (torch.float16, torch.bfloat16), "cpu": (torch.bfloat16, torch.float16)}
 TOLERANCE = 1e-3  # largest deviation of logits in "exact", of their size
@@ -68,18 +67,6 @@ def missing() -> str:
         f"engine='cuda' needs an NVIDIA GPU: {reason}. Pass engine='auto' for the fastest engine "
         "of this machine."
     )
-
-
-def precision_of(precision: str | None) -> str:
-    """The precision that is meant; None for what FDRN_PRECISION says, else "exact".
-
-    Raises:
-        ValueError: no such precision.
-    """
-    precision = precision or os.environ.get(PRECISION_VARIABLE) or EXACT
-    if precision not in (EXACT, FAST):
-        raise ValueError(f"Unknown precision {precision!r}; allowed: {EXACT}, {FAST}.")
-    return precision
 
 
 def device_of(model: nn.Module) -> torch.device:

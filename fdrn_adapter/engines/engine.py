@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 EXACT, FAST = "exact", "fast"
+PRECISION_VARIABLE = "FDRN_PRECISION"
 # Tensors in, tensors out; may be called from several threads at once.
 Compiled = Callable[..., tuple]
 
@@ -41,7 +43,9 @@ class Engine:
         runner: (model, precision) -> an object with the methods of `runner.Runner`, for an engine
             that does all of it in its own way and compiles no graphs.
         missing: () -> why it cannot run here for another reason than packages, empty if it can.
-        precision: (a user's word or None) -> the precision that is meant.
+        lower: () -> the precision below float32 that this processor is fast at in it, by its name;
+            empty where there is none.
+        compile_lower: as `compile`, in that precision; inputs and outputs stay float32.
     """
 
     name: str
@@ -54,7 +58,8 @@ class Engine:
     moves_features: bool = False
     runner: Callable[[Any, str], Any] | str = ""
     missing: Callable[[], str] | str = ""
-    precision: Callable[[str | None], str] | str = ""
+    lower: Callable[[], str] | str = ""
+    compile_lower: Callable[..., Compiled] | str = ""
 
     def unavailable(self) -> str:
         """Why it cannot run here, as an error says it; empty if it can."""
@@ -75,9 +80,25 @@ class Engine:
         """What `runner` makes; None for engines that compile graphs."""
         return _function(self.runner)(model, precision) if self.runner else None
 
-    def precision_of(self, wanted: str | None) -> str:
-        """The precision that is meant by a user's word, or by None."""
-        return _function(self.precision)(wanted) if self.precision else EXACT
+    def lower_precision(self) -> str:
+        """What `lower` says; empty for engines that know no other precision than float32."""
+        return _function(self.lower)() if self.lower else ""
+
+    def lower_compiler(self) -> Callable[..., Compiled]:
+        """`compile_lower` itself."""
+        return _function(self.compile_lower)
+
+
+def precision_of(wanted: str | None) -> str:
+    """The precision that is meant; None for what FDRN_PRECISION says, else "exact".
+
+    Raises:
+        ValueError: no such precision.
+    """
+    wanted = wanted or os.environ.get(PRECISION_VARIABLE) or EXACT
+    if wanted not in (EXACT, FAST):
+        raise ValueError(f"Unknown precision {wanted!r}; allowed: {EXACT}, {FAST}.")
+    return wanted
 
 
 def _function(given: Callable | str) -> Callable:

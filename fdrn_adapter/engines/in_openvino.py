@@ -1,5 +1,6 @@
-"""Engine "openvino": OpenVINO on the CPU, for latency, in float32 throughout."""
+"""Engine "openvino": OpenVINO on the CPU, for latency; in float32, or in "fast" in bfloat16."""
 
+import functools
 import io
 import queue
 from typing import Any
@@ -11,17 +12,36 @@ from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
+_EXACTLY = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
+_LOWER = {"INFERENCE_PRECISION_HINT": "bf16", "EXECUTION_MODE_HINT": "PERFORMANCE"}
+
 
 def compile_graph(graph, inputs, names, outputs, dynamic=None) -> Compiled:
     """See `engine.Engine.compile`."""
+    return _compiled(_EXACTLY, graph, inputs, names, outputs, dynamic)
+
+
+def compile_lower(graph, inputs, names, outputs, dynamic=None) -> Compiled:
+    """See `engine.Engine.compile_lower`."""
+    return _compiled(_LOWER, graph, inputs, names, outputs, dynamic)
+
+
+@functools.cache
+def lower_precision() -> str:
+    """See `engine.Engine.lower`. Not int8: without VNNI it was slower and other masks came out."""
+    import openvino  # optional
+
+    return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") \
+        else ""
+
+
+def _compiled(precision: dict[str, str], graph, inputs, names, outputs, dynamic) -> Compiled:
     import openvino  # optional
 
     core = openvino.Core()
     config = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch_threads.number(),
-        "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 would not be the same network
-        "EXECUTION_MODE_HINT": "ACCURACY",
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch_threads.number(),
+        **precision,
     }
 
     def make() -> tuple[Any, bytes]:

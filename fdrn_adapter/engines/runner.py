@@ -46,9 +46,9 @@ class Runner:
                 self._sizes.append(key)
             fixed = key in self._sizes
         size, example = tuple(image.shape[2:]) if fixed else None, (image, points, recycling)
-        network = self._get(("click", *key) if fixed else ("click", "any"), lambda: ClickNetwork(
-            self.model(), self.info, size, self.engine.compiler(), example, self.name
-        ))
+        network = self._get(
+            ("click", *key) if fixed else ("click", "any"), lambda: self._network(size, example)
+        )
         outputs = network.run(image, points, recycling)
         return dict(zip(network.outputs, outputs, strict=True))
 
@@ -68,6 +68,11 @@ class Runner:
         return dict(zip(names, run(x), strict=True))
 
     # -- compiling -----------------------------------------------------------------------------
+
+    def _network(self, size: tuple[int, int] | None, example: tuple) -> ClickNetwork:
+        return ClickNetwork(
+            self.model(), self.info, size, self.engine.compiler(), example, self.name
+        )
 
     def _get(self, name: tuple, build: Callable[[], Any]) -> Any:
         """What was compiled under a name, and for this many threads."""

@@ -51,16 +51,20 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         cache_bytes: limit of the features kept for images seen before, and as much again for the
             objects of images that were left, see `set_image`.
         feature_cache: to be used in place of one of its own, by several sessions on one model.
+        precision: "exact", or "fast": fewer bits where masks stay the same and the processor is
+            faster with them (the log says what was chosen); default what the variable
+            FDRN_PRECISION says, else "exact".
 
     Raises:
-        ValueError: unknown or missing engine, a model in training mode or of another kind.
+        ValueError: unknown or missing engine, unknown precision, a model in training mode or of
+            another kind.
     """
 
     def __init__(
         self, model: nn.Module, engine: str = "auto", crop: int | None = None, flip: bool = False,
         threshold: float | None = None, cache_bytes: int = DEFAULT_BYTES,
         feature_cache: FeatureCache | None = None, first_twice: bool | None = None,
-        honour_clicks: bool | None = None,
+        honour_clicks: bool | None = None, precision: str | None = None,
     ):
         self._start_calls()
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
@@ -75,12 +79,12 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         )
         self.model, self.engine, self.threshold = model, engine, use["threshold"]
         expansion = use.pop("expansion")
-        self._options = {**use, "flip": flip}
+        self._options = {**use, "flip": flip, "precision": precision}
         self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
         device = next(model.parameters()).device
         self.pipeline = Pipeline(
             model, info, device, use["crop"], flip, self._cache, engine, expansion,
-            use["first_twice"], use["honour_clicks"],
+            use["first_twice"], use["honour_clicks"], precision,
         )
         self._image: np.ndarray | None = None
         self._left, self._left_bytes = OrderedDict(), cache_bytes

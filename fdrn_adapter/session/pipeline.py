@@ -45,6 +45,7 @@ from fdrn_adapter.session.regions import (
 def stock_predictor(
     model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
     feature_cache: FeatureCache | None = None, engine: str = "eager", expansion: float = 1.4,
+    precision: str | None = None,
 ) -> Any:
     """A stock predictor for any supported network, recycling where the network is an FDRN.
 
@@ -57,8 +58,9 @@ def stock_predictor(
         flip: average with the prediction for the mirrored image (doubles the cost); FocalClick
             does so for the global crop and refines the image's own side alone.
         expansion: of the object's box by the zoom-in.
-        feature_cache, engine: see `recycling_predictor_for`. Beside engine "cuda" image and mask
-            stay on the CPU, where the zoom-in looks at them; what it cuts out goes to the GPU.
+        feature_cache, engine, precision: see `recycling_predictor_for`. Beside engine "cuda" image
+            and mask stay on the CPU, where the zoom-in looks at them; what it cuts out goes to the
+            GPU.
     """
     if engine == engines.CUDA:
         device = "cpu"
@@ -73,9 +75,9 @@ def stock_predictor(
         options["infer_size"] = info.fdrn_crop if crop is None else crop
     if is_fdrn(model):
         return recycling_predictor_for(
-            base, model, device, engine, feature_cache=feature_cache, **options
+            base, model, device, engine, precision, feature_cache=feature_cache, **options
         )
-    return base(engines.accelerate(model, engine), torch.device(device), **options)
+    return base(engines.accelerate(model, engine, precision), torch.device(device), **options)
 
 
 def own_precision(method: Callable) -> Callable:
@@ -99,6 +101,7 @@ class Pipeline:
     Args:
         model, info, device, crop, flip, feature_cache, engine, expansion: see `stock_predictor`.
         first_twice, honour_clicks: see `model.inference.Inference`.
+        precision: see `stock_predictor`.
 
     Attributes:
         net: what is called: the model, in an engine or as it is.
@@ -112,11 +115,11 @@ class Pipeline:
     def __init__(
         self, model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
         feature_cache: FeatureCache | None = None, engine: str = "eager", expansion: float = 1.4,
-        first_twice: bool = False, honour_clicks: bool = False,
+        first_twice: bool = False, honour_clicks: bool = False, precision: str | None = None,
     ):
         self.first_twice, self.honour_clicks = first_twice, honour_clicks
         self.predictor = stock_predictor(
-            model, info, device, crop, flip, feature_cache, engine, expansion
+            model, info, device, crop, flip, feature_cache, engine, expansion, precision
         )
         self.crop = info.fdrn_crop if crop is None else crop
         self.net = self.predictor.net

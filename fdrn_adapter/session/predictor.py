@@ -214,7 +214,8 @@ def recycling_class(base: type) -> type:
 
 
 def recycling_predictor_for(
-    base: type, net: nn.Module, device: Any, engine: str = "eager", **kwargs: Any
+    base: type, net: nn.Module, device: Any, engine: str = "eager", precision: str | None = None,
+    **kwargs: Any,
 ) -> Any:
     """The recycling counterpart of `base(net, device, **kwargs)` for an FDRN model.
 
@@ -224,8 +225,9 @@ def recycling_predictor_for(
         device: as in the stock code.
         engine: what the network runs in, see `fdrn_adapter.engines`; "eager" is the network as it
             is, bit for bit.
+        precision: "exact" or "fast", see `fdrn_adapter.engines.accelerate`.
         **kwargs: as in the stock code (zoom_in, with_flip, max_size, net_clicks_limit ...), and
             `feature_cache`, a FeatureCache; by default one is shared by all predictors of the
             model.
     """
-    return recycling_class(base)(engines.accelerate(net, engine), device, **kwargs)
+    return recycling_class(base)(engines.accelerate(net, engine, precision), device, **kwargs)

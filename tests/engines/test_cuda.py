@@ -257,7 +257,7 @@ def test_focalclick(device, kind):
 def test_precision(monkeypatch):
     model = lively()
     assert engines.accelerate(model, "cuda").precision == "exact"
-    monkeypatch.setenv(cuda.PRECISION_VARIABLE, "fast")
+    monkeypatch.setenv("FDRN_PRECISION", "fast")
     net = engines.accelerate(model, "cuda")
     assert net.precision == "fast"
     net(crop_input(), POINTS)

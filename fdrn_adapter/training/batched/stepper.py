@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fdrn_adapter.encoders.backbone import EMBEDDING
+from fdrn_adapter.engines.in_torch import lower_precision
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.hosts.catalogue import encoder_of, host_of
@@ -150,7 +151,4 @@ def low_precision_helps(device: torch.device) -> bool:
     """Whether bfloat16 is fast there: on GPUs, and on processors with AVX-512 BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
-    asked = (getattr(torch.cpu, name, None) for name in (
-        "_is_avx512_bf16_supported", "_is_amx_tile_supported"
-    ))
-    return device.type == "cpu" and any(f is not None and f() for f in asked)
+    return device.type == "cpu" and bool(lower_precision())
