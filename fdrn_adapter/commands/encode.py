@@ -20,14 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                        help="distilled_lite0 or onnx:FILE (alone: the file of FDRN_SAM_ENCODER)")
     options.add_data(parser, "; or a folder of images alone")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder, made if needed")
-    parser.add_argument("--processes", metavar="N", type=int, default=os.cpu_count() or 1,
-                        help="of one thread each (default: %(default)s, one a processor)")
+    options.add_workers(parser, "images", f"{_processors()}, one a processor", "--processes",
+                        files="--data and --out")
     parser.add_argument("--check", action="store_true",
                         help="read everything afterwards and compare checksums")
 
 
+def _processors() -> int:
+    return os.cpu_count() or 1
+
+
 def main(args: argparse.Namespace) -> int:
     """Encode; returns the exit code: 1 where an image could not be read or a file is damaged."""
+    workers = options.workers_of(args, _processors())
     out = writable_folder(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_images
     from fdrn_adapter.training.batched import embeddings, encoding
@@ -35,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     encoder = encoding.encoder_of_network(args.model) if args.model else \
         embeddings.embedding_encoder(args.encoder)
     images = open_images(args.data)
-    bad = encoding.encode(encoder, images, out, args.processes, print)
+    bad = encoding.encode(encoder, images, out, workers, print)
     print(f"{len(images) - len(bad)} of {len(images)} images are in {out}")
     for line in bad:
         print(f"left out: {line}")

@@ -8,7 +8,7 @@ from support.source import REPOSITORY
 from fdrn_adapter import cli
 from fdrn_adapter.engines import choice
 
-SHARED = ("codebase", "device", "engine", "seed", "threads")
+SHARED = ("codebase", "device", "engine", "jobs", "ray", "seed", "threads")
 
 
 def test_they_are_declared_once():

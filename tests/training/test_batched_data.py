@@ -14,6 +14,7 @@ from fdrn_adapter.evaluation.datasets.for_training import open_images, open_pict
 from fdrn_adapter.output_folders import LOCK, checksum
 from fdrn_adapter.training.batched import embeddings
 from fdrn_adapter.training.batched.pictures import MOST_OBJECTS, SIDE, VOID, Picture, keep
+from fdrn_adapter.workers import Workers
 
 
 def labels_of(folder, number=0):
@@ -190,7 +191,7 @@ def test_interrupted_and_resumed_is_the_same(tmp_path, encoder, monkeypatch):
 def test_processes_write_the_same_files(tmp_path, encoder):
     images = open_images(str(write_folder(tmp_path / "a", count=3)))
     for name, count in (("one", 1), ("two", 2)):
-        assert embeddings.write_embeddings(encoder, images, tmp_path / name, count) == []
+        assert embeddings.write_embeddings(encoder, images, tmp_path / name, Workers(count)) == []
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 

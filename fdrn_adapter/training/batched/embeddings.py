@@ -5,6 +5,7 @@ checksum of the image's file. The manifest says which encoder they are of, and t
 file. Both are written whole or not at all: an interrupted `fdrn encode` goes on where it was.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable
@@ -26,7 +27,7 @@ from fdrn_adapter.encoders.image_encoder import MAX_SIDE, ImageEncoder
 from fdrn_adapter.images import read_image
 from fdrn_adapter.output_folders import checksum, only_writer
 from fdrn_adapter.training.batched.pictures import write_whole_array, write_whole_text
-from fdrn_adapter.training.batched.processes import in_processes
+from fdrn_adapter.workers import HERE, Workers, in_order
 
 MANIFEST = "manifest.json"
 FORMAT = "fdrn_adapter.embeddings/1"
@@ -98,7 +99,7 @@ class _Work:
 
 
 def write_embeddings(
-    encoder: ImageEncoder, images: Iterable[Path], folder: Path, processes: int = 1,
+    encoder: ImageEncoder, images: Iterable[Path], folder: Path, workers: Workers = HERE,
     progress: Callable[[int], None] = lambda done: None,
 ) -> list[str]:
     """Compute the embeddings of images that have none in the folder yet.
@@ -107,7 +108,7 @@ def write_embeddings(
         encoder: from `embedding_encoder`, or of a model.
         images: files.
         folder: made if needed.
-        processes: of one thread each.
+        workers: who computes; all see the images and the folder under these paths.
         progress: called with the number of images that are done, of those asked for.
 
     Returns:
@@ -118,11 +119,11 @@ def write_embeddings(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with only_writer(folder, "embeddings"):
-        return _write(encoder, list(dict.fromkeys(images)), folder, processes, progress)
+        return _write(encoder, list(dict.fromkeys(images)), folder, workers, progress)
 
 
 def _write(
-    encoder: ImageEncoder, images: list[Path], folder: Path, processes: int,
+    encoder: ImageEncoder, images: list[Path], folder: Path, workers: Workers,
     progress: Callable[[int], None],
 ) -> list[str]:
     head = {"format": FORMAT, "encoder": _public_name(encoder), "identity": identity_of(encoder),
@@ -131,18 +132,26 @@ def _write(
     kept = _read_manifest(path, head) if path.is_file() else {}
     write_whole_text(path, _text(head, kept))  # whose the files are, before there is one
     bad, known = [], {entry["image"]: key for key, entry in kept.items()}
-    for image, (key, problem) in zip(
-        images, in_processes(_Work(encoder, folder), images, processes, progress), strict=True
-    ):
-        if problem:
-            bad.append(f"{image}: {problem}")
-        elif key not in kept or known.get(str(image)) != key:
-            file = folder / f"{key}.npy"
-            shape = list(np.load(file, mmap_mode="r").shape)
-            first = kept.get(key, {}).get("image", str(image))
-            kept[key] = {"image": first, "sha256": checksum(file), "shape": shape}
+    with contextlib.closing(workers.each(_Work(encoder, folder), images)) as numbered:
+        results = zip(images, in_order(numbered), strict=True)
+        for done, (image, (key, problem)) in enumerate(results, 1):
+            progress(done)
+            if problem:
+                bad.append(f"{image}: {problem}")
+            elif key not in kept or known.get(str(image)) != key:
+                first = kept.get(key, {}).get("image", str(image))
+                kept[key] = {"image": first, **_facts_of(folder / f"{key}.npy")}
     write_whole_text(path, _text(head, kept))
     return bad
+
+
+def _facts_of(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(
+            f"A worker wrote {file}, and it is not here: with --ray the folder has to be one that "
+            "all machines see under this path."
+        )
+    return {"sha256": checksum(file), "shape": list(np.load(file, mmap_mode="r").shape)}
 
 
 def _public_name(encoder: ImageEncoder) -> str:

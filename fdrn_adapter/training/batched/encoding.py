@@ -9,7 +9,7 @@ from tqdm import tqdm
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.training.batched.embeddings import gives_embedding, write_embeddings
-from fdrn_adapter.training.batched.processes import one_thread
+from fdrn_adapter.workers import Workers, few_threads
 from fdrn_adapter.zoo.named import open_network
 
 
@@ -29,13 +29,14 @@ def encoder_of_network(source: str) -> ImageEncoder:
 
 
 def encode(
-    encoder: ImageEncoder, images: list[Path], out: Path, count: int, say: Callable[[str], None]
+    encoder: ImageEncoder, images: list[Path], out: Path, workers: Workers,
+    say: Callable[[str], None],
 ) -> list[str]:
     """`write_embeddings` with a progress bar and a line about the time."""
-    one_thread()
+    few_threads()
     start = time.monotonic()
     with tqdm(total=len(images), unit="image", desc="encode", disable=None) as bar:
-        bad = write_embeddings(encoder, images, out, count, lambda done: bar.update(done - bar.n))
+        bad = write_embeddings(encoder, images, out, workers, lambda done: bar.update(done - bar.n))
     seconds = max(1e-9, time.monotonic() - start)
     say(f"encoded in {seconds:.1f} s ({len(images) / seconds:.2f} images/s, those that were there "
         "before included)")

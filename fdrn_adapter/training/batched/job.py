@@ -29,6 +29,7 @@ from fdrn_adapter.training.batched.plan import Plan
 from fdrn_adapter.training.batched.run import CHECKPOINT, RECORD, Training
 from fdrn_adapter.training.batched.start import new_network
 from fdrn_adapter.training.batched.stepper import check_trainable, low_precision_helps
+from fdrn_adapter.workers import Workers, end_with, few_threads
 from fdrn_adapter.zoo.named import open_network
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
@@ -154,7 +155,7 @@ class Job:
         self.say(f"{len(good)} pictures with {sum(len(k.objects) for k in good)} objects")
         if gives_embedding(encoder) and not self._all_there(encoder, good):
             images = [k.image for k in good]
-            bad = encode(encoder, images, self.features, self.count, self.say)
+            bad = encode(encoder, images, self.features, Workers(self.count), self.say)
             if bad:
                 raise ValueError("Images without embedding: " + "; ".join(bad[:5]))
         return good
@@ -249,7 +250,7 @@ class Job:
         return max(worker.exitcode for worker in workers)
 
     def _under_torchrun(self, net: nn.Module) -> int:
-        processes.one_thread()
+        few_threads()
         if self.device.startswith("cuda"):
             self.device = f"cuda:{os.environ['LOCAL_RANK']}"
             torch.cuda.set_device(self.device)
@@ -272,8 +273,8 @@ def _bad(workers: list) -> bool:
 def _part(job: Job, rank: int, store: str, stop: Any, parent: int) -> None:
     """One of several processes that train together."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
-    processes.end_with(parent)
-    processes.one_thread()
+    end_with(parent)
+    few_threads()
     distributed.init_process_group(
         "gloo", init_method=f"file://{store}", rank=rank, world_size=job.count
     )

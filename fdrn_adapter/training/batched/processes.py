@@ -1,74 +1,7 @@
-"""Several processes of one thread: over images, and over the parts of a batch."""
+"""Several processes that train together, each on its part of a batch."""
 
-import os
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from typing import Any, TypeVar
-
-import cv2
 import torch
 from torch import Tensor, distributed, nn
-
-T = TypeVar("T")
-_work: Callable[[Any], Any] | None = None  # of this worker process
-
-
-def in_processes(
-    work: Callable[[Any], T], items: Sequence[Any], processes: int,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Iterator[T]:
-    """work(item) of each item, in their order.
-
-    Args:
-        work: is copied into each process.
-        processes: of one thread each; with 1, or one item, all is done in this one.
-        progress: called with the number of items that are done.
-    """
-    if processes <= 1 or len(items) <= 1:
-        for done, item in enumerate(items, 1):
-            result = work(item)
-            progress(done)
-            yield result
-        return
-    pool = ProcessPoolExecutor(
-        min(processes, len(items)), get_context("spawn"), _begin, (work, os.getpid())
-    )
-    try:
-        for done, result in enumerate(pool.map(_do, items, chunksize=1), 1):
-            progress(done)
-            yield result
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin(work: Callable[[Any], Any], parent: int) -> None:
-    global _work
-    _work = work
-    one_thread()
-    end_with(parent)
-
-
-def _do(item: Any) -> Any:
-    return _work(item)
-
-
-def one_thread() -> None:
-    """Keep torch and OpenCV in this process to one thread."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-
-
-def end_with(parent: int) -> None:
-    """End this process when its parent is gone, be it by kill -9; works in the background."""
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def world() -> tuple[int, int]:
