@@ -52,11 +52,20 @@ class ClickSimulator:
         self._free[click.y, click.x] = False
 
     def _distances(self, region: np.ndarray) -> np.ndarray:
-        """(H, W) float32: pixels to the region's border, the image's border being one, too."""
+        """(H, W) float32: pixels to the region's border, the image's border being one, too.
+
+        Without IPP, which OpenCV uses with one thread and whose roots are right or off by the last
+        bit depending on where in memory the result lies: among pixels equally far away, the click
+        would be another one in each run.
+        """
         import cv2
 
-        padded = np.pad(region, 1).astype(np.uint8)
-        return cv2.distanceTransform(padded, cv2.DIST_L2, 0)[1:-1, 1:-1] * self._free
+        padded, ipp = np.pad(region, 1).astype(np.uint8), cv2.ipp.useIPP()
+        cv2.ipp.setUseIPP(False)
+        try:
+            return cv2.distanceTransform(padded, cv2.DIST_L2, 0)[1:-1, 1:-1] * self._free
+        finally:
+            cv2.ipp.setUseIPP(ipp)
 
     @property
     def object(self) -> np.ndarray:

@@ -23,8 +23,19 @@ def labels(seed: int) -> np.ndarray:
     return mask
 
 
+@pytest.fixture
+def without_ipp():
+    """The stock clicker's distances without the noise that IPP adds to them."""
+    import cv2
+
+    before = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)
+    yield
+    cv2.ipp.setUseIPP(before)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_clicks_are_the_stock_clickers(ritm, seed):
+def test_clicks_are_the_stock_clickers(ritm, seed, without_ipp):
     from ritm_annotation.inference.clicker import Clicker
 
     mask = labels(seed)
@@ -42,6 +53,20 @@ def test_clicks_are_the_stock_clickers(ritm, seed):
         # The same prediction again (clicked pixels must be left out), others, a perfect one.
         prediction = [prediction, blobs(50 * seed + n), mask == 1][n % 3]
     assert signs == {True, False}
+
+
+def test_where_in_memory_distances_lie_does_not_matter():
+    """With IPP, 1 in 150 clicks was on another pixel, equally far from the border."""
+    region = blobs(0)
+    simulator = clicks.ClickSimulator(region)
+    seen, kept = set(), []
+    for n in range(40):
+        kept.append(np.empty(4 * n + 1, np.float32))  # moves what is allocated next
+        distances = simulator._distances(region)
+        seen.add(distances.tobytes())
+        squares = np.rint(distances.astype(float) ** 2)
+        assert np.array_equal(distances, np.sqrt(squares).astype(np.float32))
+    assert len(seen) == 1
 
 
 def test_ignored_regions_and_clicked_pixels_matter():
