@@ -58,6 +58,7 @@ def _add_how(parser: argparse.ArgumentParser) -> None:
     options.add_device(parser)
     options.add_threads(parser)
     options.add_codebase(parser)
+    options.add_workers(parser, "samples", "1", files="--datasets, models and --codebase")
     options.add_seed(parser, "the misleading clicks and of untrained networks' weights")
     parser.add_argument("--clicks", metavar="N", type=int, default=MAX_CLICKS,
                         help="for each sample at most (default: %(default)s)")

@@ -32,11 +32,13 @@ def _processors() -> int:
 
 def main(args: argparse.Namespace) -> int:
     """Encode; returns the exit code: 1 where an image could not be read or a file is damaged."""
-    workers = options.workers_of(args, _processors())
     out = writable_folder(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_images
     from fdrn_adapter.training.batched import embeddings, encoding
+    from fdrn_adapter.workers import Workers
 
+    jobs = args.jobs if args.jobs is not None else 1 if args.ray is not None else _processors()
+    workers = Workers(jobs, args.ray)
     encoder = encoding.encoder_of_network(args.model) if args.model else \
         embeddings.embedding_encoder(args.encoder)
     images = open_images(args.data)

@@ -56,25 +56,13 @@ def add_workers(
 ) -> None:
     """--jobs N and --ray [ADDRESS]; `what` is worked on, all machines have to see `files`."""
     parser.add_argument("--jobs", *aliases, dest="jobs", metavar="N", type=int,
-                        help=f"{what} beside each other in N processes of one thread (default: "
-                             f"{default})")
+                        help=f"{what} beside each other in N processes of one thread each "
+                             f"(default: {default})")
     parser.add_argument("--ray", metavar="ADDRESS", nargs="?", const="",
                         help=f"{what} as tasks of a Ray cluster: the one at HOST:PORT or "
                              "ray://HOST:PORT; without ADDRESS the one at hand, else this machine "
                              "alone. What a lost machine had begun is done again. All machines "
                              f"have fdrn_adapter and see {files} under the same paths")
-
-
-def workers_of(args: argparse.Namespace, jobs: int, threads: int = 1, gpu: bool = False):
-    """The `Workers` of parsed --jobs and --ray; `jobs` is what none of them means.
-
-    Raises:
-        ValueError: they contradict each other.
-    """
-    from fdrn_adapter.workers import Workers
-
-    given = 1 if args.ray is not None else jobs
-    return Workers(given if args.jobs is None else args.jobs, args.ray, threads, gpu)
 
 
 def add_data(parser: argparse.ArgumentParser, more: str = "") -> None:

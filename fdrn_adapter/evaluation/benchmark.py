@@ -19,6 +19,7 @@ from fdrn_adapter.evaluation.plan import Plan
 from fdrn_adapter.evaluation.reports import pictures, report
 from fdrn_adapter.evaluation.settings import SPEED
 from fdrn_adapter.evaluation.speed_runs import speed_runs
+from fdrn_adapter.evaluation.tasks import waiting
 from fdrn_adapter.output_folders import only_writer, together
 from fdrn_adapter.timing import speed
 from fdrn_adapter.writable import writable_folder
@@ -93,9 +94,12 @@ def _measured(
     }
     machine = results.machine()
     units = plan.units
+    evaluation = runner.Evaluation(units, settings, plan.specs, options, models)
+    tasks = waiting(units, [spec.name for spec in plan.specs], journal.entries)
     total = sum(map(len, units)) * len(models)
     with bar(total, "benchmark", "sample") as more:
-        runner.run_units(units, models, settings, journal, more)
+        more(total - sum(len(task.models) for task in tasks))
+        runner.run_units(evaluation, tasks, journal, plan.workers, more)
     runs = runner.collect(units, models, settings, journal, head)
     if plan.with_speed:
         runs += _speed(models, {"threads": head["threads"]}, plan.repeats, journal, bar)

@@ -2,18 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fdrn_adapter import engines
-from fdrn_adapter.evaluation import datasets, results, runner
+from fdrn_adapter.evaluation import datasets, results
 from fdrn_adapter.evaluation.methods import catalogue
 from fdrn_adapter.evaluation.methods.method import ModelSpec, Options
 from fdrn_adapter.evaluation.methods.modes import CVPR, DEFAULT_MODE
 from fdrn_adapter.evaluation.reports.naming import check_names
-from fdrn_adapter.evaluation.settings import SPEED, Settings, parse_protocols
+from fdrn_adapter.evaluation.settings import SPEED, Settings, parse_protocols, refuse_timed
+from fdrn_adapter.evaluation.tasks import Unit
 from fdrn_adapter.timing.speed import checked_device
+from fdrn_adapter.workers import HERE, Workers
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Plan:
         resume: go on with what is in it.
         repeats: timed rounds of the protocol speed.
         command: the command line, for results that say where they are from.
+        workers: where samples run.
     """
 
     specs: list[ModelSpec]
@@ -41,11 +44,12 @@ class Plan:
     resume: bool
     repeats: int
     command: str
+    workers: Workers = HERE
 
     @property
-    def units(self) -> list[runner.Unit]:
+    def units(self) -> list[Unit]:
         """Passes over data sets, in their order."""
-        return [runner.Unit(d, p) for p in self.protocols if p != SPEED for d in self.data]
+        return [Unit(d, p) for p in self.protocols if p != SPEED for d in self.data]
 
     @property
     def with_speed(self) -> bool:
@@ -58,7 +62,7 @@ class Plan:
             del options["device"]
         return {
             "format": results.FORMAT,
-            "models": {spec.name: [spec.text, _digest_of(spec)] for spec in self.specs},
+            "models": {spec.name: [spec.text, catalogue.digest_of(spec)] for spec in self.specs},
             "datasets": {d.name: [len(d), _digest("\n".join(d.ids).encode())] for d in self.data},
             "protocols": list(self.protocols), "settings": asdict(self.settings),
             "options": options,
@@ -75,13 +79,26 @@ def plan_of(args: Any) -> Plan:
     protocols = parse_protocols(args.protocol)
     settings = Settings(args.clicks, args.target_iou, seed=args.seed)
     options = options_of(args)
+    workers = workers_of(args.jobs, args.ray, options)
+    if not workers.here:
+        refuse_timed(protocols)
+        options = replace(options, threads=workers.threads)
     data = open_all(args.datasets, protocols, args.limit)
     check_names([spec.name for spec in specs], [d.name for d in data])
     command = getattr(args, "command_line", "")
     return Plan(
         specs, protocols, settings, options, data, Path(args.out), args.resume, args.repeats,
-        command,
+        command, workers,
     )
+
+
+def workers_of(jobs: int | None, ray: str | None, options: Options) -> Workers:
+    """Where samples run; workers have one thread unless another number is given.
+
+    Raises:
+        ValueError: contradicting options.
+    """
+    return Workers(1 if jobs is None else jobs, ray, options.threads or 1, options.device != "cpu")
 
 
 def models_of(text: str) -> list[ModelSpec]:
@@ -140,12 +157,6 @@ def open_all(text: str, protocols: Sequence[str], limit: int | None) -> list[dat
                 "name; name folders: first=folder:DIR,second=folder:DIR."
             )
     return [datasets.open_dataset(part, limit) for part in parts]
-
-
-def _digest_of(spec: ModelSpec) -> str | None:
-    """Of a checkpoint's content: another one under the same name is another model."""
-    path = Path(spec.source)
-    return _digest(path.read_bytes()) if spec.source and path.is_file() else None
 
 
 def _digest(content: bytes) -> str:

@@ -18,6 +18,7 @@ from fdrn_adapter.timing import speed
 
 FORMAT = "fdrn-benchmark/1"
 NAME = "results.json"
+TIMES = ("ms", "encode_ms", "object_ms", "object_alone_ms")  # of a sample, and of `multi`
 TOTALS_AT = (1, 5, 10, 20, 100)  # clicks
 PACKAGES = (
     "fdrn_adapter", "torch", "torchvision", "numpy", "opencv-python-headless", "ritm-annotation",
@@ -48,28 +49,39 @@ def run_of(
 
     Args:
         head: model, dataset, protocol, engine, threads and whatever else describes it.
-        entries: of the journal: records, seconds, peak_memory_mb.
+        entries: of the journal: records, seconds, peak_memory_mb. If any ran beside others
+            ("timed" is false), all times are left out: they would be of a busy machine.
         skipped: id and reason of the samples that could not be evaluated.
         settings: of the benchmark.
     """
     records = [record for entry in entries for record in entry["records"]]
+    timed = all(entry.get("timed", True) for entry in entries)
     target = settings.target_iou if head["protocol"] != "long" else None
     run = {
         **head, "n_samples": len(records), "max_clicks": settings.max_clicks,
         "threshold": settings.threshold, "target_iou": target,
         **metrics.summary([r["ious"] for r in records], settings.max_clicks, target),
-        **times(records), "skipped": skipped, "samples": records,
+        **(times(records) if timed else {}), "skipped": skipped,
+        "samples": records if timed else list(map(_without_times, records)),
     }
-    if entries:
+    if not timed:
+        run["timed"] = False
+    elif entries:
         seconds = sum(entry["seconds"] for entry in entries)
         run["spc_s"] = seconds / sum(len(r["ms"]) for r in records)
         run["seconds"] = seconds
+    if entries:
         run["peak_memory_mb"] = max(entry["peak_memory_mb"] for entry in entries)
-    if entries and head["protocol"] == "long":
+    if entries and timed and head["protocol"] == "long":
         run["t_ave_ms"] = _measured_average(records)
     if entries and head["protocol"] == "multi":
-        run.update(_shared(records))
+        shared = _shared(records)
+        run.update(shared if timed else {k: v for k, v in shared.items() if k not in TIMES})
     return {key: value for key, value in run.items() if value is not None}
+
+
+def _without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in TIMES}
 
 
 def times(records: Sequence[dict[str, Any]]) -> dict[str, Any]:

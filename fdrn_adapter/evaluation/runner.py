@@ -1,113 +1,152 @@
 """The loop: every sample through every model before the next, each result written down at once."""
 
-import functools
+import contextlib
 import hashlib
+import platform
 import random
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from fdrn_adapter.evaluation.datasets.catalogue import Dataset
-from fdrn_adapter.evaluation.datasets.sample import BadSampleError, Sample
+from fdrn_adapter.evaluation.datasets.sample import Sample
 from fdrn_adapter.evaluation.journal import Journal
-from fdrn_adapter.evaluation.methods.method import Built
+from fdrn_adapter.evaluation.methods import catalogue
+from fdrn_adapter.evaluation.methods.method import Built, ModelSpec, Options
 from fdrn_adapter.evaluation.protocols import run_sample
 from fdrn_adapter.evaluation.results import run_of
 from fdrn_adapter.evaluation.settings import Settings
+from fdrn_adapter.evaluation.tasks import Task, Unit
 from fdrn_adapter.hosts.catalogue import is_fdrn
+from fdrn_adapter.workers import HERE, Workers
 
 WARMUP_CLICKS = 2
 
 Progress = Callable[[int], object]
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One pass of all models over a data set under a protocol."""
-
-    dataset: Dataset
-    protocol: str
-
-    @functools.cached_property
-    def _groups(self) -> list[tuple[str, list[int]]]:
-        return self.dataset.groups()
-
-    def __len__(self) -> int:
-        return len(self._groups) if self.protocol == "multi" else len(self.dataset)
-
-    def load(self, i: int) -> tuple[Sample | None, list[BadSampleError]]:
-        """A sample (for `multi`, an image with its objects), and what is wrong with it."""
-        if self.protocol == "multi":
-            return self.dataset.load_group(self._groups[i][1])
-        try:
-            return self.dataset.load(i), []
-        except BadSampleError as error:
-            return None, [error]
+class SampleError(RuntimeError):
+    """A model failed on a sample, both named."""
 
 
-def run_units(
-    units: Sequence[Unit], models: Sequence[Built], settings: Settings, journal: Journal,
-    progress: Progress = lambda steps: None,
-) -> None:
-    """Run what the journal does not hold yet.
+class Evaluation:
+    """Takes samples through models.
 
-    Models take turns within a sample, so that a busy moment of the machine hits them all. Before
-    its first sample of a unit every model is warmed up. Loading, click simulation and metrics are
-    outside the measured times.
+    It is copied to workers without its networks, which each of them builds once.
 
     Args:
         units: data sets with protocols.
-        models: see `methods.catalogue.build`.
         settings: of all samples.
+        specs, options: what models are built from.
+        models: that are built already, in the order of the specs.
+    """
+
+    def __init__(
+        self, units: Sequence[Unit], settings: Settings, specs: Sequence[ModelSpec],
+        options: Options, models: Sequence[Built] = (),
+    ):
+        self._units, self._settings = units, settings
+        self._specs, self._options = specs, options
+        self._digests = [catalogue.digest_of(spec) for spec in specs]
+        self._models, self._warm, self._unit = list(models), set(), None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_models": [], "_warm": set(), "_unit": None}
+
+    def __call__(self, task: Task) -> list[dict[str, Any]]:
+        """The lines of the journal about a sample that ran beside others."""
+        return [{**entry, "timed": False} for entry in self.entries(task)]
+
+    def entries(self, task: Task) -> Iterator[dict[str, Any]]:
+        """The lines of the journal about a sample, each as soon as there is one.
+
+        Models take turns within a sample, so that a busy moment of the machine hits them all.
+        Before its first sample of a unit every model is warmed up. Loading, click simulation and
+        metrics are outside the measured times.
+
+        Raises:
+            SampleError: a model fails.
+        """
+        unit = self._units[task.unit]
+        if self._unit != task.unit:
+            for built in self._built():
+                prepare(built, unit.dataset.name)
+            self._unit = task.unit
+        start = time.perf_counter()
+        sample, problems = unit.load(task.index)
+        load_s = time.perf_counter() - start
+        head = {"dataset": unit.dataset.name, "protocol": unit.protocol, "index": task.index}
+        if problems and not task.noted:
+            bad = [{"id": p.sample_id, "reason": p.reason} for p in problems]
+            yield {"kind": "problems" if sample else "skipped", **head, "bad": bad}
+        if sample is None:
+            return
+        for built in self._built():
+            if built.spec.name in task.models:
+                yield {**head, **self._entry(built, task, sample, load_s)}
+
+    def _built(self) -> list[Built]:
+        if not self._models:
+            for spec, digest in zip(self._specs, self._digests, strict=True):
+                if catalogue.digest_of(spec) != digest:
+                    raise ValueError(
+                        f"{spec.name}: {spec.source} on {platform.node()} is another file than "
+                        "where the benchmark was started; all machines have to see the same one."
+                    )
+            self._models = [catalogue.build(spec, self._options) for spec in self._specs]
+        return self._models
+
+    def _entry(self, built: Built, task: Task, sample: Sample, load_s: float) -> dict[str, Any]:
+        key = (task.unit, built.spec.name)
+        try:
+            if key not in self._warm:
+                warm_up(built, sample)
+                self._warm.add(key)
+            return _evaluate(built, self._units[task.unit], sample, self._settings, load_s)
+        except Exception as error:
+            raise SampleError(
+                f"{task}, model {built.spec.name}: {type(error).__name__}: {error}"
+            ) from error
+
+
+def run_units(
+    evaluation: Evaluation, tasks: Sequence[Task], journal: Journal, workers: Workers = HERE,
+    progress: Progress = lambda steps: None,
+) -> None:
+    """Run samples, each result written down at once, in this process.
+
+    Args:
+        evaluation: what runs them.
+        tasks: see `tasks.waiting`.
         journal: gets a line for every sample and model.
+        workers: where they run.
         progress: called with the number of (sample, model) pairs that are done.
     """
-    done = {_key(e) for e in journal.entries if e["kind"] in ("sample", "skipped")}
-    noted = {_key(e) for e in journal.entries if e["kind"] == "problems"}
-    for unit in units:
-        place = (unit.dataset.name, unit.protocol)
-        for built in models:
-            prepare(built, unit.dataset.name)
-        warm: set[str] = set()
-        for i in range(len(unit)):
-            names = [b.spec.name for b in models]
-            waiting = [b for b in models if (*place, b.spec.name, i) not in done]
-            progress(len(names) - len(waiting))
-            if (*place, None, i) in done or not waiting:
-                progress(len(waiting))
-                continue
-            start = time.perf_counter()
-            sample, problems = unit.load(i)
-            load_s = time.perf_counter() - start
-            head = {"dataset": place[0], "protocol": place[1], "index": i}
-            if problems and (*place, None, i) not in noted:
-                bad = [{"id": p.sample_id, "reason": p.reason} for p in problems]
-                journal.add({"kind": "problems" if sample else "skipped", **head, "bad": bad})
-            if sample is None:
-                progress(len(waiting))
-                continue
-            for built in waiting:
-                if built.spec.name not in warm:
-                    warm_up(built, sample)
-                    warm.add(built.spec.name)
-                journal.add({**head, **_evaluate(built, unit, sample, settings, load_s)})
-                progress(1)
-
-
-def _key(entry: dict[str, Any]) -> tuple:
-    return entry["dataset"], entry["protocol"], entry.get("model"), entry["index"]
+    if workers.here:
+        for task in tasks:
+            left = len(task.models)
+            for entry in evaluation.entries(task):
+                journal.add(entry)
+                if entry["kind"] == "sample":
+                    progress(1)
+                    left -= 1
+            progress(left)
+        return
+    with contextlib.closing(workers.each(evaluation, tasks)) as done:
+        for number, entries in done:
+            for entry in entries:
+                journal.add(entry)
+            progress(len(tasks[number].models))
 
 
 def _evaluate(
     built: Built, unit: Unit, sample: Sample, settings: Settings, load_s: float
 ) -> dict[str, Any]:
-    """A line of the journal."""
+    """What a line of the journal says of a sample and a model."""
     _seed_everything(f"{settings.seed}/{unit.protocol}/{sample.id}")
     start = time.perf_counter()
     records = run_sample(unit.protocol, built.segmenter, sample, settings)
@@ -156,7 +195,8 @@ def collect(
     """The runs of results.json, from the journal.
 
     Args:
-        units, models, settings, journal: as for `run_units`.
+        units, models, settings: of the evaluation.
+        journal: with all its samples.
         head: what every run says of itself: threads ...
     """
     runs = []
@@ -166,10 +206,10 @@ def collect(
             e for e in journal.entries
             if (e.get("dataset"), e.get("protocol")) == place and e["index"] < len(unit)
         ]
+        here.sort(key=lambda e: e["index"])  # workers finish in any order
         skipped = [bad for e in here if e["kind"] in ("problems", "skipped") for bad in e["bad"]]
         for built in models:
             entries = [e for e in here if e.get("model") == built.spec.name]
-            entries.sort(key=lambda e: e["index"])
             about = {"model": built.spec.name, "dataset": place[0], "protocol": place[1]}
             runs.append(run_of({**about, **described(built), **head}, entries, skipped, settings))
     return runs

@@ -1,11 +1,13 @@
 """The protocols, and what holds for every sample of a run."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_CLICKS = 20
 THRESHOLD = 0.49  # of the paper and the stock script
 SPEED = "speed"
+TIMED = ("long", SPEED)  # that are there for their times
 
 PROTOCOLS = {
     "noc": "the next click in the middle of the largest mistake: NoC, NoF, mIoU (Table 1)",
@@ -59,3 +61,17 @@ def parse_protocols(text: str) -> list[str]:
                 f"Unknown protocol {name!r}.{meant} Allowed: {', '.join(PROTOCOLS)}."
             )
     return names
+
+
+def refuse_timed(protocols: Sequence[str]) -> None:
+    """Refuse protocols whose times would be of samples that run beside each other.
+
+    Raises:
+        ValueError: there is one.
+    """
+    timed = [name for name in protocols if name in TIMED]
+    if timed:
+        raise ValueError(
+            f"--protocol {','.join(timed)} measures times, which say nothing while samples run "
+            "beside each other: leave out --jobs and --ray, or run it by itself."
+        )

@@ -57,8 +57,8 @@ def _in_one_pool(
 def _always_lost(left: dict[int, Any], count: int) -> str:
     first = ", ".join(str(item) for item in itertools.islice(left.values(), count))
     return (
-        f"Worker processes were lost {TRIES} times in turn while they did {first}: killed, out of "
-        "memory, or not able to start (then their error is above). Try fewer --jobs."
+        f"Worker processes were lost {TRIES} times in turn while they worked on {first}: killed, "
+        "out of memory, or not able to start (then their error is above). Try fewer --jobs."
     )
 
 

@@ -1,6 +1,7 @@
 """The table of methods, and from what a user writes after --models to segmenters."""
 
 import difflib
+import hashlib
 import os
 from pathlib import Path
 
@@ -84,6 +85,15 @@ def check(spec: ModelSpec) -> None:
         close = difflib.get_close_matches(spec.source.lower(), by_lower, 3, 0.5)
         meant = f" Did you mean {' or '.join(repr(by_lower[c]) for c in close)}?" if close else ""
         raise ValueError(f"There is no model {spec.source!r}.{meant} {_allowed()}") from error
+
+
+def digest_of(spec: ModelSpec) -> str | None:
+    """Of a checkpoint's content, for another one under the same name is another model; else None.
+    """
+    path = Path(spec.source)
+    if not spec.source or not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 # -- building ----------------------------------------------------------------------------------

@@ -124,6 +124,8 @@ def _notes(results: dict[str, Any]) -> list[str]:
     notes = []
     if any(run.get("untrained") for run in runs):
         notes.append(f"* {UNTRAINED}")
+    if any(run.get("timed") is False for run in runs):
+        notes.append("Samples ran beside each other (--jobs, --ray): times are left out.")
     for label, run in zip(naming.labels(runs), runs, strict=True):
         if run.get("skipped"):
             number = len(run["skipped"])
