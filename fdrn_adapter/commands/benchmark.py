@@ -55,6 +55,7 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
 def _add_how(parser: argparse.ArgumentParser) -> None:
     options.add_engine(parser, None, "default: auto; eager, the network as it is, with "
                        "--stock-pipeline")
+    options.add_stock_engine(parser)
     options.add_device(parser)
     options.add_threads(parser)
     options.add_codebase(parser)

@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"default: {','.join(MODELS)}, and where timm is installed {TRAINED}, "
                              f"which has trained weights; allowed: {', '.join(names())}")
     options.add_engine(parser)
-    parser.add_argument("--stock-engine", metavar="ENGINE", default="eager",
-                        help="of the stock networks, allowed as for --engine (default: "
-                             "%(default)s, which is how their own code runs)")
+    options.add_stock_engine(
+        parser, "eager", "default: %(default)s, which is how their own code runs"
+    )
     options.add_threads(parser)
     parser.add_argument("--repeats", metavar="N", type=int, default=REPEATS,
                         help="timed rounds, of which the median counts (default: %(default)s)")

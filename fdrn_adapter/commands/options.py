@@ -25,6 +25,14 @@ def add_engine(
                              f"installed, {', '.join(names())} ({note})")
 
 
+def add_stock_engine(
+    parser: argparse.ArgumentParser, default: str | None = None, note: str = "default: that one"
+) -> None:
+    """--stock-engine E."""
+    parser.add_argument("--stock-engine", metavar="E", default=default,
+                        help=f"of the stock networks, allowed as for --engine ({note})")
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """--model M and --crop N, of what a network is asked for."""
     parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,

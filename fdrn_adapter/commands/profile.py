@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", metavar="A,B", default="H2-hrnet18s",
                         help="variants of the zoo, or checkpoints (default: %(default)s)")
     options.add_engine(parser)
+    options.add_stock_engine(parser)
     options.add_device(parser)
     options.add_threads(parser)
     options.add_codebase(parser)
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_profiles(models: list[str], args: argparse.Namespace) -> int:
-    """Print the profile of each model; `args` has threads, engine, device and codebase."""
+    """Print the profile of each model; `args` has threads, engines, device and codebase."""
     from fdrn_adapter import engines
     from fdrn_adapter.timing import speed
     from fdrn_adapter.timing.click_profile import REPEATS, ROIS, profile
@@ -46,7 +47,7 @@ def print_profiles(models: list[str], args: argparse.Namespace) -> int:
         for name in models:
             named = announced(name, args.codebase)
             model, crop = named.model.to(speed.checked_device(args.device)), named.crop
-            engine = engines.resolve(args.engine or "auto", model)
+            engine = engines.resolve(_engine_of(model, args), model)
             for kind in dict.fromkeys(("eager", engine)):
                 title = "eager torch, by hooks" if kind == "eager" else kind
                 print(f"\n{name}, {title}; {speed.Machine.here()}; median of {REPEATS}")
@@ -55,6 +56,13 @@ def print_profiles(models: list[str], args: argparse.Namespace) -> int:
                     if not new_roi or getattr(model, "with_prev_mask", False)
                 }))
     return 0
+
+
+def _engine_of(model, args: argparse.Namespace) -> str:
+    """What was asked for a model, which may be "auto"."""
+    from fdrn_adapter.hosts.catalogue import is_fdrn
+
+    return (None if is_fdrn(model) else args.stock_engine) or args.engine or "auto"
 
 
 def _table(columns: dict[str, list]) -> str:
@@ -88,7 +96,7 @@ def print_costs(models: list[str], args: argparse.Namespace) -> int:
             with tqdm(total=work_costs.steps(), desc="measuring", leave=False,
                       disable=not sys.stderr.isatty()) as bar:
                 results[name] = work_costs.costs(
-                    named.model, named.crop, args.engine, bar.update
+                    named.model, named.crop, _engine_of(named.model, args), bar.update
                 )
             print(f"\n{name} in {results[name]['engine']}; {speed.Machine.here()}")
             print("\n".join(work_costs.lines(results[name])))

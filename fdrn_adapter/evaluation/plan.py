@@ -58,8 +58,9 @@ class Plan:
     def configuration(self) -> dict[str, Any]:
         """Everything the results depend on, which --resume must find unchanged."""
         options = asdict(self.options)
-        if options["device"] == Options.device:  # journals of before there was a choice go on
-            del options["device"]
+        for name in ("device", "stock_engine"):  # journals of before there was a choice go on
+            if options[name] == getattr(Options, name):
+                del options[name]
         return {
             "format": results.FORMAT,
             "models": {spec.name: [spec.text, catalogue.digest_of(spec)] for spec in self.specs},
@@ -126,9 +127,10 @@ def options_of(args: Any) -> Options:
         flip, mode = True, CVPR if mode == DEFAULT_MODE else mode
     engine = args.engine or ("eager" if args.stock_pipeline else "auto")
     device = checked_device(args.device)
+    stock = engines.resolve(args.stock_engine, device=device) if args.stock_engine else None
     return Options(
         engines.resolve(engine, device=device), mode, bool(flip), args.threads, args.seed,
-        args.codebase, device,
+        args.codebase, device, stock,
     )
 
 

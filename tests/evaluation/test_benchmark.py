@@ -340,6 +340,14 @@ def test_stock_pipeline_is_flip_and_cvpr():
     assert (default.flip, default.eval_mode) == (False, "default")
 
 
+def test_stock_networks_may_have_an_engine_of_their_own(files):
+    given = {"models": f"{files / 'stock.pth'},{files / 'fdrn.pth'}", "engine": "torch"}
+    options = plan.options_of(arguments(**given, stock_engine="eager"))
+    built = [catalogue.build(spec, options) for spec in parse_models(given["models"])]
+    assert [(b.spec.name, b.engine) for b in built] == [("stock", "eager"), ("fdrn", "torch")]
+    assert plan.options_of(arguments(**given)).engine_of(is_fdrn=False) == "torch"
+
+
 def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
     model = fdrn_adapter.load(files / "fdrn.pth")
 

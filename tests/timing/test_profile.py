@@ -49,3 +49,24 @@ def test_cost_over_work(monkeypatch, tmp_path):
     assert np.allclose([row["megapixels"] for row in found["pixels"]], [0.1, 0.2], rtol=0.02)
     work_costs._draw(tmp_path / "costs.png", {"tiny": found})
     assert (tmp_path / "costs.png").stat().st_size > 5000
+
+
+def test_stock_networks_may_have_an_engine_of_their_own(monkeypatch, capsys):
+    from types import SimpleNamespace
+
+    from fdrn_adapter import cli
+    from fdrn_adapter.zoo import named
+
+    host = build_host("tiny")
+    models = {"stock": host, "ours": fdrn_adapter.wrap(host, encoder="hrnet18s")}
+    monkeypatch.setattr(
+        named, "announced", lambda name, root: SimpleNamespace(model=models[name], crop=64)
+    )
+    seen = []
+    monkeypatch.setattr(click_profile, "profile", lambda model, crop, kind, new_roi: (
+        seen.append((model is host, kind)) or [(click_profile.ROWS["click"], 1.0, 1.0)]))
+    words = ["profile", "--models", "stock,ours", "--engine", "torch"]
+    assert cli.main([*words, "--stock-engine", "eager"]) == 0
+    assert set(seen) == {(True, "eager"), (False, "eager"), (False, "torch")}
+    assert cli.main(words) == 0 and (True, "torch") in seen
+    assert "stock, eager torch, by hooks" in capsys.readouterr().out

@@ -55,6 +55,7 @@ class Options:
     Attributes:
         codebase: folder of a checkout for networks of `isegm`, None for what is installed.
         device: of the networks.
+        stock_engine: of stock networks, None for that of FDRNs.
         seed: of the weights of untrained networks.
         threads: of SAM's sessions, None for the library's choice.
     """
@@ -66,6 +67,10 @@ class Options:
     seed: int = 0
     codebase: str | None = None
     device: str = "cpu"
+    stock_engine: str | None = None
+
+    def engine_of(self, is_fdrn: bool) -> str:
+        return self.engine if is_fdrn else self.stock_engine or self.engine
 
 
 @dataclass(frozen=True)

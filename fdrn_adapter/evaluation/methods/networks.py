@@ -104,8 +104,9 @@ class NetworkMethod(Method):
 
     def build(self, spec: ModelSpec, options: Options) -> Built:
         named = network(spec.source, options)
+        engine = options.engine_of(is_fdrn(named.model))
         segmenter = NetworkSegmenter(
-            spec.name, named.model, options.engine, options.eval_mode, options.flip, named.crop
+            spec.name, named.model, engine, options.eval_mode, options.flip, named.crop
         )
         return Built(
             spec, segmenter, named.model, named.trained, named.crop_size, segmenter.engine,
