@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -193,6 +194,18 @@ def test_processes_write_the_same_files(tmp_path, encoder):
     for name, count in (("one", 1), ("two", 2)):
         assert embeddings.write_embeddings(encoder, images, tmp_path / name, Workers(count)) == []
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_tasks_of_ray_write_the_same_files(tmp_path, encoder, monkeypatch):
+    """The folder is named from here, and Ray is begun and ended by the workers."""
+    ray = pytest.importorskip("ray")
+    images = open_images(str(write_folder(tmp_path / "a", count=3)))
+    assert embeddings.write_embeddings(encoder, images, tmp_path / "one") == []
+    monkeypatch.chdir(tmp_path)
+    assert embeddings.write_embeddings(encoder, images, Path("ray"), Workers(ray="")) == []
+    assert contents(tmp_path / "one") == contents(tmp_path / "ray")
+    assert not ray.is_initialized()
 
 
 def test_what_is_read_is_what_a_session_encodes(tmp_path, encoder):

@@ -84,3 +84,43 @@ def test_ray_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'fdrn_adapter\[ray\]', or use --jobs"):
         list(Workers(ray="").each(abs, [1]))
+
+
+# -- Ray ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ray(monkeypatch):
+    """Ray, told to send this file's classes along: its workers cannot import tests."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield ray
+    ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_does_what_is_done_here(ray, tmp_path, monkeypatch):
+    """In a cluster that is begun before: folder, FDRN_*, threads, a killed worker, an exception."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FDRN_TOLD", "hello")
+    ray.init(num_cpus=1, log_to_driver=False, object_store_memory=80 * 2**20)
+    workers = Workers(ray="")
+    there = list(in_order(workers.each(Squares(), range(5))))
+    assert [r[0] for r in there] == [i * i for i in range(5)] and os.getpid() != there[0][1]
+    assert {threads for *_, threads, _ in there} == {(1, 1)}
+    assert max(calls for *_, calls in there) > 1  # the work is opened once in a worker
+    assert list(in_order(workers.each(surroundings, ["FDRN_TOLD"]))) == [("hello", str(tmp_path))]
+    killed = tmp_path / "was killed"
+    assert list(in_order(workers.each(Dies(killed), range(6)))) == [i * i for i in range(6)]
+    assert killed.exists()
+    with pytest.raises(LookupError, match="no such item: "):
+        list(workers.each(fails, range(4)))
+    with pytest.raises(RuntimeError, match="Ray could not do 3, 3 further tries included: "):
+        list(workers.each(Dies(killed, always=True), [3]))
+    assert ray.is_initialized()  # it was not begun by the workers
+
+
+def surroundings(name):
+    return os.environ[name], os.getcwd()
