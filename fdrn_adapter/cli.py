@@ -1,13 +1,16 @@
 """`fdrn`: the command line. A subcommand's module is imported when it is asked for."""
 
 import argparse
+import difflib
 import importlib
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from fdrn_adapter import __version__
+from fdrn_adapter.engines.engine import EXACT, FAST, PRECISION_VARIABLE
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 
@@ -98,6 +101,24 @@ def make_parser(command: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+@contextmanager
+def precision_of_engines(said: str | None) -> Iterator[None]:
+    """Let all engines of this process, and of those it starts, know --precision of a command.
+
+    Args:
+        said: "exact" or "fast"; anything else is another command's own --precision.
+    """
+    before = os.environ.get(PRECISION_VARIABLE)
+    if said in (EXACT, FAST):
+        os.environ[PRECISION_VARIABLE] = said
+    try:
+        yield
+    finally:
+        os.environ.pop(PRECISION_VARIABLE, None)
+        if before is not None:
+            os.environ[PRECISION_VARIABLE] = before
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line.
 
@@ -111,6 +132,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in argv if not word.startswith("-")]
     command = words[0] if words and words[0] in COMMANDS else None
     debug = "--debug" in argv[: argv.index(command)] if command else False
+    close = difflib.get_close_matches(words[0], COMMANDS, 1, 0.6) if words and not command else []
+    if close and argv[0] == words[0]:
+        print(f"fdrn: error: there is no command {words[0]!r}; did you mean {close[0]!r}?",
+              file=sys.stderr)
+        return 2
     try:
         parser = make_parser(command)
         args = parser.parse_args(argv)
@@ -120,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help(sys.stderr)
             return 2
-        code = importlib.import_module(COMMANDS[args.command][0]).main(args)
+        with precision_of_engines(getattr(args, "precision", None)):
+            code = importlib.import_module(COMMANDS[args.command][0]).main(args)
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except KeyboardInterrupt:

@@ -112,11 +112,15 @@ def absolute_paths(config: dict, here: Path) -> dict:
     return convert(config)
 
 
+OUTPUTS = ("EXPS_PATH", "LOGS_PATH", "VIS_PATH")  # need not exist yet
+
+
 def parse_settings(settings: list[str], config_file: Path | None) -> dict:
     """Overrides from --config and --set; --set wins.
 
     Raises:
-        ValueError: a setting without "=", or a file that is no mapping.
+        ValueError: a setting without "=", a file that is no mapping, or --set of a folder of data
+            that is not there.
     """
     config: dict = {}
     if config_file is not None:
@@ -136,7 +140,9 @@ def parse_settings(settings: list[str], config_file: Path | None) -> dict:
         here = Path.cwd()
         value = yaml.safe_load(value) if value else ""
         if isinstance(value, str) and key.rpartition(".")[2].endswith("_PATH"):
-            value = str(here / Path(value).expanduser())  # outputs need not exist yet
+            value = str(here / Path(value).expanduser())
+            if key not in OUTPUTS and not Path(value).exists():
+                raise ValueError(f"--set {key}: there is no {value}.")
         config.update(absolute_paths({key: value}, here))
     return config
 

@@ -210,3 +210,10 @@ def test_child_module_is_not_for_hands(tmp_path):
     code = "import runpy; runpy.run_module('fdrn_adapter.launcher_child', run_name='__mp_main__')"
     process = forked(lambda: exec(code) or 0, cwd=tmp_path)
     assert "started by fdrn run" in process.stderr
+
+
+def test_a_folder_of_data_that_is_not_there_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="--set GRABCUT_PATH: there is no .*none"):
+        launcher.parse_settings(["GRABCUT_PATH=none"], None)
+    assert launcher.parse_settings(["EXPS_PATH=none"], None) == {"EXPS_PATH": str(tmp_path / "none")}

@@ -4,7 +4,7 @@ import argparse
 import threading
 import webbrowser
 
-from fdrn_adapter.commands import options
+from fdrn_adapter.commands import options, ports
 
 DEFAULT_FOLDER = "fdrn_annotate"
 HOST = "127.0.0.1"
@@ -46,6 +46,7 @@ def main(args: argparse.Namespace) -> int:
 
     project = Project(args.folder)
     try:
+        socket = ports.taken(HOST, args.port)
         served = open_model(args.model, args.codebase, engine=args.engine, crop=args.crop)
         print(f"{args.model} ({served.bridge.engine}) warms up ...", flush=True)
         served.bridge.warm_up()
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
             make_app(served, addition=PageRoutes(project)), HOST, args.port, log_level="warning",
             timeout_graceful_shutdown=10, server_header=False,
         )
-        server, socket = uvicorn.Server(config), config.bind_socket()
+        server = uvicorn.Server(config)
         socket.listen()  # who comes before the server runs waits, and is not refused
         address = f"http://{HOST}:{socket.getsockname()[1]}/"
         print(f"{project.folder}: {len(project.names())} photographs on {address}", flush=True)

@@ -4,6 +4,9 @@ import argparse
 import importlib.util
 import json
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 from fdrn_adapter.commands import options
 from fdrn_adapter.timing import REPEATS
@@ -11,6 +14,7 @@ from fdrn_adapter.writable import writable_folder
 from fdrn_adapter.zoo.entries import chosen, names
 
 MODELS = ("RITM-hrnet32", "RITM-hrnet18", "H2-hrnet18s", "H2-hrnet18")
+SAY_S = 15.0  # between lines of progress where there is no terminal
 TRAINED = "distilled-hrnet18s"  # its F1 is timm's
 
 
@@ -80,7 +84,7 @@ def _opened(name: str, args: argparse.Namespace):
     from fdrn_adapter.timing import demo
 
     subject = demo.subject_of(name, args.codebase, args.seed, args.engine, args.stock_engine)
-    weights = "trained" if demo.trained([subject]) else "random weights, for times alone"
+    weights = "trained" if demo.trained([subject]) else "for times alone, its weights are random"
     engine = "torch eager" if subject.engine == "eager" else f"{subject.engine} will compile it"
     _say(f"{name}: {weights}; {engine}")
     return subject
@@ -98,8 +102,28 @@ def _timed(subjects: list, image, source: str, args: argparse.Namespace) -> dict
     _say(f"timing: {len(subjects)} networks in turns, {rounds} rounds ...")
     with tqdm(desc="timing", total=len(timed) * rounds, leave=False,
               disable=not sys.stderr.isatty()) as bar:
-        measured = speed.measure(timed, args.repeats, progress=lambda name: bar.update())
+        measured = speed.measure(timed, args.repeats, progress=_told(bar, len(timed), rounds))
+    if (busy := speed.others_at_work()):
+        _say(busy)
     return demo.results_of(subjects, image, source, args.seed, measured)
+
+
+def _told(bar: Any, calls: int, rounds: int) -> Callable[[str], None]:
+    """Moves a bar on; where there is none, says from time to time how far it is."""
+    done, start = 0, time.monotonic()
+    said = start
+
+    def progress(name: str) -> None:
+        nonlocal done, said
+        done += 1
+        bar.update()
+        now = time.monotonic()
+        if bar.disable and now - said >= SAY_S:
+            left = (now - start) / done * (calls * rounds - done)
+            _say(f"  {done / calls:.1f} of {rounds} rounds, {left:.0f} s left")
+            said = now
+
+    return progress
 
 
 def _say(line: str) -> None:

@@ -3,6 +3,7 @@
 import argparse
 
 from fdrn_adapter.engines.choice import names
+from fdrn_adapter.engines.engine import EXACT, FAST
 
 DEFAULT_MODEL = "distilled-hrnet18s"
 
@@ -19,10 +20,13 @@ def add_codebase(
 def add_engine(
     parser: argparse.ArgumentParser, default: str | None = "auto", note: str = "default: auto"
 ) -> None:
-    """--engine E."""
+    """--engine E, and --precision P, which `cli.main` makes known to all engines."""
     parser.add_argument("--engine", metavar="E", default=default,
                         help=f"that runs the networks: auto, the fastest for their device that is "
                              f"installed, {', '.join(names())} ({note})")
+    parser.add_argument("--precision", choices=(EXACT, FAST),
+                        help="fast: fewer bits where masks stay the same and the processor or GPU "
+                             "is faster with them (default: what FDRN_PRECISION says, else exact)")
 
 
 def add_stock_engine(

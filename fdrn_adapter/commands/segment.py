@@ -69,6 +69,10 @@ def main(args: argparse.Namespace) -> int:
     if args.box and args.mask:
         raise ValueError("Start from --box or from --mask, not from both.")
     image = read_image(args.image)
+    from fdrn_adapter.session.edits import nearest_pixel  # waits for torch
+
+    for x, y, _ in args.click:  # before a network is loaded
+        nearest_pixel(x, y, image.shape[:2])
     session = _segmented(args, image)
     _write(args, out, session)
     mask = session.mask

@@ -3,8 +3,9 @@
 import argparse
 import os
 import signal
+import sys
 
-from fdrn_adapter.commands import options
+from fdrn_adapter.commands import options, ports
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TOKEN, LABEL_STUDIO_TOKEN = "FDRN_TOKEN", "LABEL_STUDIO_API_KEY"
@@ -62,8 +63,10 @@ def main(args: argparse.Namespace) -> int:
     limits = Limits(args.token or None, args.max_body * 2**20, int(args.max_pixels * 1e6))
     source = LabelStudio(args.label_studio, os.environ.get(LABEL_STUDIO_TOKEN),
                          max_pixels=limits.pixels)
+    socket = ports.taken(args.host, args.port)
     served = open_model(args.model, args.codebase, args.memory * 2**20,
                         engine=args.engine, crop=args.crop)
+    print(f"{args.model} ({served.bridge.engine}) warms up ...", file=sys.stderr, flush=True)
     served.bridge.warm_up()
     config = uvicorn.Config(
         make_app(served, limits, source), args.host, args.port, log_level="warning",
@@ -72,7 +75,6 @@ def main(args: argparse.Namespace) -> int:
     server = uvicorn.Server(config)
     # uvicorn stops gracefully and then raises the signal anew, which would end us without a word.
     signal.signal(signal.SIGTERM, server.handle_exit)
-    socket = config.bind_socket()
     socket.listen()  # who comes before the server runs waits, and is not refused
     port = socket.getsockname()[1]
     print(f"{args.model} ({served.bridge.engine}) on http://{args.host}:{port}", flush=True)

@@ -65,7 +65,10 @@ def main(args: argparse.Namespace) -> int:
         norms=args.norms, copy=False, **options,
     )
     fdrn_adapter.save(model, out, half=args.half)
-    print(f"{out}: {model}")
+    print(f"{out}: {model.extra_repr()}; {out.stat().st_size / 1e6:.1f} MB")
+    if model.encoder_source == "random":
+        print("Its image encoder has random weights, and its answers stay the stock network's "
+              "until it is trained (docs/training.md); --encoder-weights starts it from a file.")
     return 0
 
 

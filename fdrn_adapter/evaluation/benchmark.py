@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fdrn_adapter.engines.engine import EXACT
 from fdrn_adapter.evaluation import datasets, results, runner
 from fdrn_adapter.evaluation.journal import Journal
 from fdrn_adapter.evaluation.methods import catalogue
@@ -92,6 +93,8 @@ def _measured(
     head = {
         "threads": torch.get_num_threads(), "eval_mode": options.eval_mode, "flip": options.flip,
     }
+    if options.precision != EXACT:
+        head["precision"] = options.precision
     machine = results.machine()
     units = plan.units
     evaluation = runner.Evaluation(units, settings, plan.specs, options, models)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fdrn_adapter import engines
+from fdrn_adapter.engines.engine import precision_of
 from fdrn_adapter.evaluation import datasets, results
 from fdrn_adapter.evaluation.methods import catalogue
 from fdrn_adapter.evaluation.methods.method import ModelSpec, Options
@@ -58,7 +59,8 @@ class Plan:
     def configuration(self) -> dict[str, Any]:
         """Everything the results depend on, which --resume must find unchanged."""
         options = asdict(self.options)
-        for name in ("device", "stock_engine"):  # journals of before there was a choice go on
+        # Journals of before there was a choice go on.
+        for name in ("device", "stock_engine", "precision"):
             if options[name] == getattr(Options, name):
                 del options[name]
         return {
@@ -130,7 +132,7 @@ def options_of(args: Any) -> Options:
     stock = engines.resolve(args.stock_engine, device=device) if args.stock_engine else None
     return Options(
         engines.resolve(engine, device=device), mode, bool(flip), args.threads, args.seed,
-        args.codebase, device, stock,
+        args.codebase, device, stock, precision_of(args.precision),
     )
 
 

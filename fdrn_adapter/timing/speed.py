@@ -1,6 +1,7 @@
 """Timing side by side: every candidate once a round, so that a busy moment hits all of them."""
 
 import contextlib
+import os
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,17 @@ def measure(
                     progress(name)
     timings = {name: Timing(tuple(values)) for name, values in samples.items()}
     return Measurement(timings, repeats, warmup, Machine.here())
+
+
+def others_at_work() -> str:
+    """A warning where other programs kept the processors busy in the last minute, else empty."""
+    if not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load <= 2 * cores:  # two runtimes of one thread a core each are our own
+        return ""
+    return (f"Other programs were at work (load {load:.1f} on {cores} processors): these times, "
+            "and their ratios, say little. Measure again when nothing else runs.")
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:

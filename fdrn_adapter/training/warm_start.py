@@ -74,7 +74,8 @@ def _host(cfg: Any) -> tuple[nn.Module, str]:
     host = checkpoint.load(path)
     if is_fdrn(host):
         raise ValueError(
-            f"{path} holds an FDRN already. To go on training it, pass it to train.py as --weights "
-            "of the experiment that it comes from."
+            f"{path} holds an FDRN already. A warm start wraps the stock network itself: name the "
+            "checkpoint that `fdrn wrap` took. To go on training an FDRN that was trained, pass it "
+            "to train.py as --weights of the experiment that it comes from."
         )
     return host, str(path)

@@ -152,3 +152,8 @@ def test_a_reader_that_stops_reading_is_no_error():
 def test_a_missing_file_is_said_to_be_one(name, tmp_path, capsys):
     assert cli.main(["export", "--model", name, "--out", str(tmp_path)]) == 2
     assert f"There is no file {name}" in capsys.readouterr().err
+
+
+def test_a_command_misspelt_is_guessed(capsys):
+    assert cli.main(["annotat", "DIR"]) == 2
+    assert "no command 'annotat'; did you mean 'annotate'?" in capsys.readouterr().err

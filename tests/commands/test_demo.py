@@ -69,7 +69,7 @@ def test_the_whole_demo(small_zoo, picture, tmp_path, capsys):
     assert 0.7 < overlay.shape[1] / overlay.shape[0] < 1  # three rows, after 1 click and all three
     assert cv2.imread(str(out / "t_ave.png")).std() > 5
     assert said.index("overlay.png") < said.index("timing:"), "masks come first"
-    assert [name for name in models if f"{name}: random weights, for times alone" in said] == models
+    assert [n for n in models if f"{n}: for times alone, its weights are random" in said] == models
     fast, slow = results["models"][2], results["models"][0]
     ratio = (slow["here_481x321"]["total_ms"]["20"] / fast["here_481x321"]["total_ms"]["20"])
     closing = next(line for line in printed.splitlines() if line.startswith("In one sentence"))

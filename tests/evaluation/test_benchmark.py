@@ -348,6 +348,22 @@ def test_stock_networks_may_have_an_engine_of_their_own(files):
     assert plan.options_of(arguments(**given)).engine_of(is_fdrn=False) == "torch"
 
 
+def test_precision_is_of_the_run(files, monkeypatch):
+    monkeypatch.delenv("FDRN_PRECISION", raising=False)
+    given = {"models": f"{files / 'fdrn.pth'}", "engine": "torch"}
+    (spec,) = parse_models(given["models"])
+    for said, variable, meant in ((None, None, "exact"), ("fast", None, "fast"),
+                                  (None, "fast", "fast"), ("exact", "fast", "exact")):
+        if variable:
+            monkeypatch.setenv("FDRN_PRECISION", variable)
+        options = plan.options_of(arguments(
+            **given, **({"precision": said} if said else {})
+        ))
+        assert options.precision == meant
+        built = catalogue.build(spec, options)
+        assert built.segmenter._session.pipeline.net.precision == meant
+
+
 def test_the_crop_of_an_fdrn_is_the_zoos_unless_another_is_asked_for(files):
     model = fdrn_adapter.load(files / "fdrn.pth")
 

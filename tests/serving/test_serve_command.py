@@ -110,3 +110,13 @@ def test_other_addresses_need_a_token(capsys, monkeypatch):
     monkeypatch.delenv("FDRN_TOKEN", raising=False)
     assert cli.main(["serve", "--host", "0.0.0.0"]) == 2
     assert "give a token" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_told_before_anything_is_loaded(capsys):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert cli.main(["serve", "--model", "none.pth", "--port", str(port)]) == 2
+    said = capsys.readouterr().err
+    assert f"--port {port} of 127.0.0.1 cannot be used" in said and "--port 0" in said

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from torch import nn
 
+from fdrn_adapter.engines.engine import EXACT
 from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 
 UNTRAINED = "untrained: random weights"
@@ -58,6 +59,7 @@ class Options:
         stock_engine: of stock networks, None for that of FDRNs.
         seed: of the weights of untrained networks.
         threads: of SAM's sessions, None for the library's choice.
+        precision: of engines, "exact" or "fast".
     """
 
     engine: str = "auto"
@@ -68,6 +70,7 @@ class Options:
     codebase: str | None = None
     device: str = "cpu"
     stock_engine: str | None = None
+    precision: str = EXACT
 
     def engine_of(self, is_fdrn: bool) -> str:
         return self.engine if is_fdrn else self.stock_engine or self.engine

@@ -26,11 +26,12 @@ class NetworkSegmenter:
             stock zoom-in for both; "fixedN": crops of N x N from the first click for both.
         flip: average with the mirrored image.
         own_crop: side of the crops of an FDRN in mode "default", where the zoo has another.
+        precision: of the engine, see `InteractiveSession`.
     """
 
     def __init__(
         self, name: str, model: nn.Module, engine: str = "auto", eval_mode: str = DEFAULT_MODE,
-        flip: bool = False, own_crop: int | None = None,
+        flip: bool = False, own_crop: int | None = None, precision: str | None = None,
     ):
         self.name = name
         self.model = model
@@ -38,7 +39,8 @@ class NetworkSegmenter:
         crop = crop_of_mode(eval_mode)
         if eval_mode == DEFAULT_MODE and is_fdrn(model):
             crop = own_crop
-        self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip)
+        self._session = InteractiveSession(model, engine=engine, crop=crop, flip=flip,
+                                           precision=precision)
         self.engine = self._session.engine
         if self.engine == "eager":  # others are compiled for points in single precision
             self._session.click_like_stock_evaluation()
@@ -106,7 +108,8 @@ class NetworkMethod(Method):
         named = network(spec.source, options)
         engine = options.engine_of(is_fdrn(named.model))
         segmenter = NetworkSegmenter(
-            spec.name, named.model, engine, options.eval_mode, options.flip, named.crop
+            spec.name, named.model, engine, options.eval_mode, options.flip, named.crop,
+            options.precision,
         )
         return Built(
             spec, segmenter, named.model, named.trained, named.crop_size, segmenter.engine,
