@@ -39,6 +39,7 @@ def main(args: argparse.Namespace) -> int:
 
     jobs = args.jobs if args.jobs is not None else 1 if args.ray is not None else _processors()
     workers = Workers(jobs, args.ray)
+    workers.check()
     encoder = encoding.encoder_of_network(args.model) if args.model else \
         embeddings.embedding_encoder(args.encoder)
     images = open_images(args.data)

@@ -85,6 +85,7 @@ def plan_of(args: Any) -> Plan:
     workers = workers_of(args.jobs, args.ray, options)
     if not workers.here:
         refuse_timed(protocols)
+        workers.check()
         options = replace(options, threads=workers.threads)
     data = open_all(args.datasets, protocols, args.limit)
     check_names([spec.name for spec in specs], [d.name for d in data])

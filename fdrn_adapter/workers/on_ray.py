@@ -11,6 +11,8 @@ import itertools
 import logging
 import os
 import pickle
+import re
+import socket
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -18,6 +20,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 RETRIES = 3  # of a task whose worker was lost
+PATIENCE_S = 10  # with an address where nothing answers
 _AHEAD = 1000  # tasks that are handed over before their turn: enough for a cluster to grow by
 _opened: dict[str, Callable[[Any], Any]] = {}  # of this worker process: the latest work
 
@@ -30,6 +33,7 @@ def each(
     Raises:
         ValueError: Ray is not installed, or no cluster can be reached at the address.
     """
+    check(address)
     ray = _require_ray()
     with _joined(ray, address):
         options = {"num_cpus": threads, "num_gpus": int(gpu), "max_retries": RETRIES}
@@ -53,6 +57,25 @@ def each(
         finally:
             for left in numbers:
                 ray.cancel(left, force=True)
+
+
+def check(address: str) -> None:
+    """See, within seconds, that Ray is installed and that something answers at an address.
+
+    Raises:
+        ValueError: not so. Ray itself would try for minutes.
+    """
+    _require_ray()
+    named = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if not named:
+        return
+    try:
+        socket.create_connection((named[1].strip("[]"), int(named[2])), PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"--ray: no Ray cluster answers at {address} ({error}). `ray start --head` on one "
+            "machine prints the address for the others and for this option."
+        ) from error
 
 
 def _require_ray() -> ModuleType:

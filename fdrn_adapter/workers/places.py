@@ -40,6 +40,15 @@ class Workers:
         """Whether this process does all by itself."""
         return self.ray is None and self.jobs == 1
 
+    def check(self) -> None:
+        """See that they can be had, before anything is begun.
+
+        Raises:
+            ValueError: Ray is not installed, or no cluster answers.
+        """
+        if self.ray is not None:
+            on_ray.check(self.ray)
+
     def each(self, work: Callable[[Any], T], items: Sequence[Any]) -> Iterator[tuple[int, T]]:
         """(number, work(item)) of each item, as they get done; see `in_order`.
 

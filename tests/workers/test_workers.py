@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -84,6 +85,20 @@ def test_ray_is_asked_for_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ValueError, match=r"pip install 'fdrn_adapter\[ray\]', or use --jobs"):
         list(Workers(ray="").each(abs, [1]))
+    with pytest.raises(ValueError, match="--ray needs Ray"):
+        Workers(ray="").check()
+
+
+def test_an_address_where_nothing_answers():
+    pytest.importorskip("ray")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            with pytest.raises(ValueError, match=f"no Ray cluster answers at {address} .*refused"):
+                Workers(ray=address).check()
+    for address in ("", "auto"):
+        Workers(ray=address).check()  # Ray finds it
 
 
 # -- Ray ---------------------------------------------------------------------------------------
