@@ -16,7 +16,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 TRIES = 4  # in turn, without any item done in between
-_work: Callable[[Any], Any] | None = None  # of this worker process
+
+# Of this worker process.
+_work: Callable[[Any], Any] | None = None
+_stop: Any = None  # an event, for all workers of a pool
+_was_interrupted = False
 
 
 def each(
@@ -43,14 +47,17 @@ def each(
 def _in_one_pool(
     work: Callable[[Any], T], items: dict[int, Any], count: int, threads: int
 ) -> Iterator[tuple[int, T]]:
+    context = get_context("spawn")
+    stop = context.Event()
     pool = ProcessPoolExecutor(
-        min(count, len(items)), get_context("spawn"), _begin, (work, os.getpid(), threads)
+        min(count, len(items)), context, _begin, (work, os.getpid(), threads, stop)
     )
     try:
         numbers = {pool.submit(_do, item): number for number, item in items.items()}
         for future in as_completed(numbers):
             yield numbers[future], future.result()
     finally:
+        stop.set()  # the pool has handed out more than it is at, which cannot be cancelled
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -62,9 +69,9 @@ def _always_lost(left: dict[int, Any], count: int) -> str:
     )
 
 
-def _begin(work: Callable[[Any], Any], parent: int, threads: int) -> None:
-    global _work
-    _work = work
+def _begin(work: Callable[[Any], Any], parent: int, threads: int, stop: Any) -> None:
+    global _work, _stop
+    _work, _stop = work, stop
     few_threads(threads)
     end_with(parent)
     signal.signal(signal.SIGINT, _interrupted)
@@ -72,10 +79,14 @@ def _begin(work: Callable[[Any], Any], parent: int, threads: int) -> None:
 
 def _interrupted(number: int, frame: Any) -> None:
     """Ctrl-C reaches all processes of a terminal; those that wait for an item leave in silence."""
+    global _was_interrupted
+    _was_interrupted = True
     raise SystemExit(1)
 
 
 def _do(item: Any) -> Any:
+    if _was_interrupted or _stop.is_set():
+        raise KeyboardInterrupt
     try:
         return _work(item)
     except SystemExit as error:
