@@ -216,4 +216,5 @@ def test_a_folder_of_data_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="--set GRABCUT_PATH: there is no .*none"):
         launcher.parse_settings(["GRABCUT_PATH=none"], None)
-    assert launcher.parse_settings(["EXPS_PATH=none"], None) == {"EXPS_PATH": str(tmp_path / "none")}
+    made = launcher.parse_settings(["EXPS_PATH=none"], None)
+    assert made == {"EXPS_PATH": str(tmp_path / "none")}

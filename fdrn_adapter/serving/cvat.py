@@ -70,8 +70,9 @@ def create(model: str = DEFAULT_MODEL, engine: str = "auto", crop: int | None = 
 
 
 def nuclio_context(context: Any, model: str = DEFAULT_MODEL) -> None:
-    """For `init_context`: load the network into a nuclio worker."""
+    """For `init_context`: load and compile the network, before requests are timed by nuclio."""
     context.user_data.model = open_model(model).bridge
+    context.user_data.model.warm_up()
 
 
 def nuclio_answer(bridge: PromptSession, body: dict[str, Any] | bytes) -> dict[str, Any]:
@@ -83,7 +84,8 @@ def nuclio_answer(bridge: PromptSession, body: dict[str, Any] | bytes) -> dict[s
 
     Returns:
         mask: rows of 0 and 255 inside of `bounds`; bounds: left, top, right, bottom, inclusive;
-        points: the longest border as a polygon. An empty mask is one pixel of 0.
+        points: the longest border as a polygon. An empty mask, also where there is no prompt
+        (CVAT asks so when the last click is taken back), is one pixel of 0.
 
     Raises:
         ValueError: no picture, or prompts outside of it.
@@ -95,8 +97,8 @@ def nuclio_answer(bridge: PromptSession, body: dict[str, Any] | bytes) -> dict[s
         request.get("pos_points") or [], request.get("neg_points") or [], box or None,
         image.shape[:2],
     )
-    mask = bridge.predict(image, **given).mask
-    if not mask.any():
+    mask = bridge.predict(image, **given).mask if given else None
+    if mask is None or not mask.any():
         return {"mask": [[0]], "bounds": [0, 0, 0, 0], "points": []}
     rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     left, top, right, bottom = (int(v) for v in (cols[0], rows[0], cols[-1], rows[-1]))

@@ -102,6 +102,8 @@ def test_nuclios_handler_answers_with_mask_bounds_and_points(model):
     assert nuclio_call(bridge, json.dumps(body).encode()).status_code == 200
     for bad in ({**body, "image": "AAAA"}, {}, b"{", {**body, "obj_bbox": [[999, 0], [1000, 5]]}):
         assert nuclio_call(bridge, bad).status_code == 400
+    taken_back = nuclio_call(bridge, {**body, "obj_bbox": []})  # the last click, in the interface
+    assert json.loads(taken_back.body) == {"mask": [[0]], "bounds": [0, 0, 0, 0], "points": []}
 
 
 def test_the_function_loads_a_network_and_its_yaml_is_what_nuclio_asks_for(model, monkeypatch):
@@ -112,7 +114,9 @@ def test_the_function_loads_a_network_and_its_yaml_is_what_nuclio_asks_for(model
     handler_module().init_context(context)
     assert isinstance(context.user_data.model, PromptSession)
     function = yaml.safe_load((EXAMPLE / "function.yaml").read_text())
-    assert function["metadata"]["annotations"]["type"] == "interactor"
+    notes = function["metadata"]["annotations"]
+    assert notes["type"] == "interactor"
+    assert "startswith_box" not in notes  # strings, of which CVAT takes every one for true
     assert function["spec"]["handler"] == "main:handler"
     trigger = function["spec"]["triggers"]["myHttpTrigger"]
     assert trigger["attributes"]["maxRequestBodySize"] == 33554432
