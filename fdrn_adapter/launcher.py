@@ -139,9 +139,10 @@ def parse_settings(settings: list[str], config_file: Path | None) -> dict:
             raise ValueError(f"Got --set {setting}, expected --set KEY=VALUE.")
         here = Path.cwd()
         value = yaml.safe_load(value) if value else ""
-        if isinstance(value, str) and key.rpartition(".")[2].endswith("_PATH"):
+        name = key.rpartition(".")[2]
+        if isinstance(value, str) and name.endswith("_PATH"):
             value = str(here / Path(value).expanduser())
-            if key not in OUTPUTS and not Path(value).exists():
+            if name not in OUTPUTS and not Path(value).exists():
                 raise ValueError(f"--set {key}: there is no {value}.")
         config.update(absolute_paths({key: value}, here))
     return config

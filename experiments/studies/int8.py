@@ -23,6 +23,7 @@ import torch
 
 from fdrn_adapter.engines import in_openvino
 from fdrn_adapter.engines.onnx_graph import to_onnx
+from fdrn_adapter.engines.same_masks import mask_iou
 from fdrn_adapter.evaluation.clicks import ClickSimulator
 from fdrn_adapter.evaluation.datasets.catalogue import open_dataset
 from fdrn_adapter.session import InteractiveSession
@@ -106,8 +107,7 @@ def compared(graph: Graph, threads: int) -> dict[str, Any]:
             found.append(time.perf_counter() - start)
         a, b = made
         off.append(float(np.abs(a - b).max() / np.abs(a).max()))
-        union = ((a > 0) | (b > 0)).sum()
-        ious.append(float(((a > 0) & (b > 0)).sum() / union) if union else 1.0)
+        ious.append(mask_iou(torch.from_numpy(a) > 0, torch.from_numpy(b) > 0))
     row = {"inputs": graph.names, "outputs": graph.outputs, "runs": len(feeds)}
     row |= {"float32 ms": round(1e3 * statistics.median(seconds[exact]), 1),
             "int8 ms": round(1e3 * statistics.median(seconds[small]), 1),

@@ -35,6 +35,7 @@ from fdrn_adapter.engines.cuda_graphs import (
     with_room,
 )
 from fdrn_adapter.engines.cuda_modules import ClickOnDevice, EncodeOnDevice, RefineOnDevice
+from fdrn_adapter.engines.same_masks import SAME_MASK, mask_iou
 from fdrn_adapter.features.recycling import Recycling
 
 logger = logging.getLogger(__name__)
@@ -46,7 +47,6 @@ DTYPES = {"cuda": (torch.float16, torch.bfloat16), "cpu": (torch.bfloat16, torch
 TOLERANCE = 1e-3  # largest deviation of logits in "exact", of their size
 FAST_TOLERANCE = 0.1  # in "fast", where masks agree
 FAST_F1_TOLERANCE = 3e-3  # F1 in half precision, 0.006 off, made masks of IoU 0.95 to 1 (H200)
-SAME_MASK = 0.995  # IoU
 
 
 def unavailable() -> str:
@@ -264,9 +264,7 @@ def agrees(wanted: Tensor, got: Tensor, exact: bool) -> tuple[bool, str]:
         the verdict, and the figures it rests on.
     """
     off = _deviation(wanted, got, at_least=1.0)
-    a, b = wanted > 0, got.to(wanted.device) > 0
-    union = int((a | b).sum())
-    same = int((a & b).sum()) / union if union else 1.0
+    same = mask_iou(wanted > 0, got.to(wanted.device) > 0)
     figures = f"logits within {off:.2g} of their size, masks with IoU {same:.4f}"
     good = off <= TOLERANCE if exact else off <= FAST_TOLERANCE and same >= SAME_MASK
     return good, figures

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fdrn_adapter.engines import compile_cache, graphs, torch_threads
+from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.click_network import ClickNetwork
 from fdrn_adapter.engines.engine import EXACT, FAST, Compiled, Engine
-from fdrn_adapter.engines.runner import Runner
+from fdrn_adapter.engines.runner import Runner, encoder_in
+from fdrn_adapter.engines.same_masks import SAME_MASK, mask_iou
 from fdrn_adapter.hosts.catalogue import host_of
 
 logger = logging.getLogger(__name__)
 
-SAME_MASK = 0.995  # mean IoU with the masks of float32
 STARTS, MORE = 3, 3  # first clicks, and clicks after each
 TURNS = 7  # runs of each that are timed
 CROP = 192  # side of the picture that clicks are made on to judge F1
@@ -56,13 +56,10 @@ class FastRunner(Runner):
         exact = super()._network(size, example)
         image, points, recycling = example
         clicks, wanted = trial(lambda x, p: exact.run(x, p, recycling)[0], image, points)
-
-        def compile_lower() -> ClickNetwork:
-            return ClickNetwork(self.model(), self.info, size, self.engine.lower_compiler(),
-                                example, f"{self.name} in {self.lower}", check=False)
-
         return self._choose(
-            "a click", exact, compile_lower, wanted,
+            "a click", exact,
+            lambda: self._network_in(self.engine.lower_compiler(), size, example, check=False),
+            wanted,
             lambda network: [network.run(*click, recycling)[0] > 0 for click in clicks],
             lambda network: network.run(image, points, recycling), exact.parts, [image, points],
         )
@@ -70,9 +67,7 @@ class FastRunner(Runner):
     def _compile_encoder(self, x: Tensor) -> tuple[Compiled, tuple[str, ...]]:
         exact, names = super()._compile_encoder(x)
         model = self.model()
-        graph = graphs.Encode(graphs.private_copy(model.image_encoder)).eval()
-        graphs.fold_parts(graph, lambda: graph(x))
-        axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
+        graph = self._encoder_graph(x)
         crop = F.interpolate(x[:1], (CROP, CROP), mode="bilinear", align_corners=False)
         if host_of(model)[0].with_prev_mask:
             crop = torch.cat([crop, torch.zeros_like(crop[:, :1])], 1)
@@ -83,7 +78,7 @@ class FastRunner(Runner):
         )
         run = self._choose(
             "F1", exact,
-            lambda: self.engine.lower_compiler()(graph, [x], ["image"], names, axes),
+            lambda: encoder_in(self.engine.lower_compiler(), graph, x),
             wanted, lambda run: [m > 0 for m in logits_of(run, clicks)], lambda run: run(x),
             graph, [x],
         )
@@ -199,11 +194,7 @@ def with_click(points: Tensor, row: int, col: int, positive: bool) -> Tensor:
 
 def agreement(wanted: list[Tensor], got: list[Tensor]) -> float:
     """Mean IoU of masks; two empty ones agree."""
-    ious = []
-    for a, b in zip(wanted, got, strict=True):
-        union = int((a | b).sum())
-        ious.append(int((a & b).sum()) / union if union else 1.0)
-    return statistics.fmean(ious)
+    return statistics.fmean(map(mask_iou, wanted, got))
 
 
 def speedup(exact: Callable[[], Any], lower: Callable[[], Any]) -> float:

@@ -70,8 +70,14 @@ class Runner:
     # -- compiling -----------------------------------------------------------------------------
 
     def _network(self, size: tuple[int, int] | None, example: tuple) -> ClickNetwork:
+        return self._network_in(self.engine.compiler(), size, example)
+
+    def _network_in(
+        self, compile_graph: Callable[..., Compiled], size: tuple[int, int] | None,
+        example: tuple, check: bool = True,
+    ) -> ClickNetwork:
         return ClickNetwork(
-            self.model(), self.info, size, self.engine.compiler(), example, self.name
+            self.model(), self.info, size, compile_graph, example, self.name, check
         )
 
     def _get(self, name: tuple, build: Callable[[], Any]) -> Any:
@@ -86,12 +92,15 @@ class Runner:
         return found
 
     def _compile_encoder(self, x: Tensor) -> tuple[Compiled, tuple[str, ...]]:
-        graph = graphs.Encode(graphs.private_copy(self.model().image_encoder)).eval()
-        graphs.fold_parts(graph, lambda: graph(x))
-        axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
-        run = self.engine.compiler()(graph, [x], ["image"], graph.names, axes)
+        graph = self._encoder_graph(x)
+        run = encoder_in(self.engine.compiler(), graph, x)
         self._check_encoder(run, graph.names, x)
         return run, graph.names
+
+    def _encoder_graph(self, x: Tensor) -> graphs.Encode:
+        graph = graphs.Encode(graphs.private_copy(self.model().image_encoder)).eval()
+        graphs.fold_parts(graph, lambda: graph(x))
+        return graph
 
     @torch.no_grad()
     def _check_encoder(self, run: Compiled, names: tuple[str, ...], x: Tensor) -> None:
@@ -107,3 +116,9 @@ class Runner:
                         "engine='eager', and please report the encoder "
                         f"{self.model().image_encoder.name!r}."
                     )
+
+
+def encoder_in(compile_graph: Callable[..., Compiled], graph: graphs.Encode, x: Tensor) -> Compiled:
+    """F1 compiled for images of any size; `x` is one of them."""
+    axes = {"image": {0: "batch", 2: "rows", 3: "cols"}}
+    return compile_graph(graph, [x], ["image"], graph.names, axes)

@@ -5,8 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from support.evaluation_data import arguments, grabcut, run, save, two_objects
-from support.stock import taught_host
+from support.evaluation_data import arguments, checkpoints, grabcut, run, save, two_objects
 
 import fdrn_adapter
 from fdrn_adapter import cli, zoo
@@ -21,10 +20,7 @@ COMMON = {"clicks": 3, "eval_mode": "fixed64", "threads": 1}
 def files(tmp_path_factory):
     """stock.pth and its identity-wrapped fdrn.pth, both following the pictures; a GrabCut of 2."""
     pytest.importorskip("ritm_annotation")
-    root = tmp_path_factory.mktemp("benchmark")
-    host = taught_host("tiny", crop=64)
-    fdrn_adapter.save(host, root / "stock.pth")
-    fdrn_adapter.save(fdrn_adapter.wrap(host, encoder="hrnet18s"), root / "fdrn.pth")
+    root = checkpoints(tmp_path_factory.mktemp("benchmark"))
     grabcut(root / "GrabCut", 2)
     return root
 

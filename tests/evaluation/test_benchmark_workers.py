@@ -9,9 +9,8 @@ import signal
 import time
 
 import pytest
-from support.evaluation_data import arguments, grabcut, run
+from support.evaluation_data import arguments, checkpoints, grabcut, run
 from support.networks import build_host
-from support.stock import taught_host
 
 import fdrn_adapter
 from fdrn_adapter import cli
@@ -29,10 +28,7 @@ OF_THE_PROCESS = {"peak_memory_mb", "timed"}
 def files(tmp_path_factory):
     """stock.pth and fdrn.pth, which follow the pictures; a GrabCut with one bad sample."""
     pytest.importorskip("ritm_annotation")
-    root = tmp_path_factory.mktemp("workers")
-    host = taught_host("tiny", crop=64)
-    fdrn_adapter.save(host, root / "stock.pth")
-    fdrn_adapter.save(fdrn_adapter.wrap(host, encoder="hrnet18s"), root / "fdrn.pth")
+    root = checkpoints(tmp_path_factory.mktemp("workers"))
     grabcut(root / "GrabCut", SAMPLES)
     (root / "GrabCut" / "data_GT" / "p2.png").write_bytes(b"no picture")
     return root

@@ -6,10 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import fdrn_adapter
 from fdrn_adapter.commands.benchmark import add_arguments, measured
 from fdrn_adapter.evaluation import plan
 from fdrn_adapter.evaluation.settings import Settings  # noqa: F401
 from support.networks import as_array, make_object
+from support.stock import taught_host
 
 
 def save(path: Path, array: np.ndarray) -> None:
@@ -38,6 +40,14 @@ def grabcut(root: Path, number: int = 2, **size: int) -> Path:
     for i, (image, mask) in enumerate(pictures(number, **size)):
         save(root / "data_GT" / f"p{i}.png", image)
         save(root / "boundary_GT" / f"p{i}.png", trimap_of(mask))
+    return root
+
+
+def checkpoints(root: Path) -> Path:
+    """stock.pth and its identity-wrapped fdrn.pth, both following the pictures."""
+    host = taught_host("tiny", crop=64)
+    fdrn_adapter.save(host, root / "stock.pth")
+    fdrn_adapter.save(fdrn_adapter.wrap(host, encoder="hrnet18s"), root / "fdrn.pth")
     return root
 
 

@@ -52,7 +52,7 @@ class Stepper:
         check_trainable(net)
         self.net, self.plan, self.low_precision = net, plan, low_precision
         self.device = next(net.parameters()).device
-        if self.device.type == "cpu":  # an eighth faster there
+        if self.device.type == "cpu":  # faster there, see docs/training.md
             net.to(memory_format=torch.channels_last)
 
     def __call__(
