@@ -37,7 +37,8 @@ class Backbone(nn.Module):
         mean, std: normalisation of the RGB image in [0, 1]; None for the host's.
         side: longest side in pixels that images are brought to, None for any up to the cap.
         key_channels: of the view that the affinity compares, where the map is an embedding.
-        runs_itself: whether it is a graph that engines take as it is, by `maps_in(engine, x)`.
+        runs_itself: whether it is a graph that engines take as it is, by `maps_in(engine, x,
+            threads)`.
         sha256: of the file that it is in, where it is in one of its own and not in checkpoints.
     """
 

@@ -55,17 +55,17 @@ class SamOnnx(Backbone):
         self.file_name = Path(name).name or "of SAM or its like"
         self.path = _found(name)
         self.sha256 = "" if self.path is None else checksum(self.path)
-        self._runs: dict[str, Any] = {}
+        self._runs: dict[tuple[str, int], Any] = {}
         self._lock = threading.Lock()
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         """x: (B, 3, h, w), RGB in [0, 1], longest side 1024. Returns (B, 96, h/16, w/16)."""
         return (self.components_of(self.embedding(x), tuple(x.shape[-2:])),)
 
-    def maps_in(self, engine: str, x: Tensor) -> dict[str, Tensor]:
-        """What `ImageEncoder.maps` gives, the graph being run in an engine."""
+    def maps_in(self, engine: str, x: Tensor, threads: int) -> dict[str, Tensor]:
+        """What `ImageEncoder.maps` gives, the graph being run in an engine, on so many threads."""
         with torch.no_grad():
-            embedding = self.embedding(x, engine)
+            embedding = self.embedding(x, engine, threads)
             return {EMBEDDING: self.components_of(embedding, tuple(x.shape[-2:]))}
 
     def components_of(self, embedding: Tensor, size: tuple[int, int]) -> Tensor:
@@ -76,17 +76,18 @@ class SamOnnx(Backbone):
     def start(self) -> str:
         return self.file_name if self.path is None else self.path.name
 
-    def embedding(self, x: Tensor, engine: str = "") -> Tensor:
+    def embedding(self, x: Tensor, engine: str = "", threads: int | None = None) -> Tensor:
         """The graph's own output, (B, 256, 64, 64).
 
         Args:
             x: see `forward`.
             engine: "openvino" or "onnxruntime"; whichever is installed where empty.
+            threads: None for torch's number in the caller's thread.
 
         Raises:
             RuntimeError: there is no file.
         """
-        run, wants = self._run(engine)
+        run, wants = self._run(engine, threads or torch.get_num_threads())
         images = x.detach().cpu().float().permute(0, 2, 3, 1).numpy() * 255
         made = [run(wants.pixels(image, SIDE)) for image in images]
         return torch.from_numpy(np.concatenate(made)).to(x.device)
@@ -98,7 +99,7 @@ class SamOnnx(Backbone):
             RuntimeError: there is no file.
         """
         self.require_file()
-        return _opened(self.path)[1:]
+        return _opened(self.path, torch.get_num_threads())[1:]
 
     def require_file(self) -> None:
         """As `Backbone.require_file`."""
@@ -109,12 +110,12 @@ class SamOnnx(Backbone):
                 "fdrn_adapter.features_from_embedding(model, embedding, image_size)."
             )
 
-    def _run(self, engine: str) -> tuple[Any, sam_image.ImageInput]:
+    def _run(self, engine: str, threads: int) -> tuple[Any, sam_image.ImageInput]:
         self.require_file()
         with self._lock:
-            if engine not in self._runs:
-                self._runs[engine] = _compiled(self.path, engine)
-            return self._runs[engine]
+            if (engine, threads) not in self._runs:
+                self._runs[engine, threads] = _compiled(self.path, engine, threads)
+            return self._runs[engine, threads]
 
     def __deepcopy__(self, memo: dict) -> "SamOnnx":
         made = SamOnnx(str(self.path or self.file_name))
@@ -140,17 +141,17 @@ def _found(name: str) -> Path | None:
     return Path(path) if path else None
 
 
-def _compiled(path: Path, engine: str) -> tuple[Any, sam_image.ImageInput]:
+def _compiled(path: Path, engine: str, threads: int) -> tuple[Any, sam_image.ImageInput]:
     """A function from the graph's input to its embedding, and what the input is."""
-    session, output, wants = _opened(path)
+    session, output, wants = _opened(path, threads)
     if engine == "openvino":
-        made = _in_openvino(path, output, wants.name)
+        made = _in_openvino(path, output, wants.name, threads)
         if made is not None:
             return made, wants
     return lambda pixels: session.run([output], {wants.name: pixels})[0], wants
 
 
-def _opened(path: Path) -> tuple[Any, str, sam_image.ImageInput]:
+def _opened(path: Path, threads: int) -> tuple[Any, str, sam_image.ImageInput]:
     """A session of the graph, the name of its embedding, and what its input is."""
     try:
         import onnxruntime  # an optional package
@@ -159,7 +160,7 @@ def _opened(path: Path) -> tuple[Any, str, sam_image.ImageInput]:
             f"encoder='{PREFIX}...' needs onnxruntime: pip install 'fdrn_adapter[onnxruntime]'"
         ) from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = threads
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -176,15 +177,13 @@ def _opened(path: Path) -> tuple[Any, str, sam_image.ImageInput]:
     return session, outputs[0], wants
 
 
-def _in_openvino(path: Path, output: str, name: str) -> Any:
+def _in_openvino(path: Path, output: str, name: str, threads: int) -> Any:
     try:
         import openvino  # an optional package
     except ImportError:
         return None
     core = openvino.Core()
-    options = {
-        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-    }
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
     compiled = core.compile_model(core.read_model(path), "CPU", options)
     lock = threading.Lock()
 

@@ -22,6 +22,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from fdrn_adapter.encoders.fingerprint import Fingerprint
+from fdrn_adapter.engines import torch_threads
 from fdrn_adapter.engines.choice import EAGER, ENGINES, resolve
 from fdrn_adapter.engines.engine import EXACT, precision_of
 from fdrn_adapter.engines.fast import runner_in
@@ -112,8 +113,10 @@ class AcceleratedModel:
     def _encode(self, image: Tensor, max_side: int | None = None) -> ImageFeatures:
         encoder = self.model.image_encoder
         x = encoder.resized(image, max_side)
-        maps = encoder.backbone.maps_in(self.engine, x) if encoder.backbone.runs_itself \
-            else self._runner(encoding=True).encode(x)
+        if encoder.backbone.runs_itself:
+            maps = encoder.backbone.maps_in(self.engine, x, torch_threads.number())
+        else:
+            maps = self._runner(encoding=True).encode(x)
         return encoder.features_from(maps, tuple(image.shape[-2:]), tuple(x.shape[-2:]))
 
     def recycling(

@@ -8,7 +8,7 @@ from support.networks import build_host
 
 import fdrn_adapter
 from fdrn_adapter import ImageFeatures, engines
-from fdrn_adapter.encoders import sam_space
+from fdrn_adapter.encoders import sam_onnx, sam_space
 from fdrn_adapter.encoders.aligned_views import AlignedViews
 from fdrn_adapter.encoders.sam_onnx import VARIABLE, SamOnnx
 from fdrn_adapter.evaluation.methods.method import Options
@@ -173,6 +173,21 @@ def test_another_file_is_a_warning_that_names_both(model, tmp_path, monkeypatch)
     monkeypatch.setenv(VARIABLE, str(other))
     with pytest.warns(UserWarning, match="tiny_sam.onnx .*other.onnx has another content"):
         fdrn_adapter.load(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+def test_the_encoder_has_the_callers_threads_in_every_engine(model, image, engine, monkeypatch):
+    if engine not in engines.available():
+        pytest.skip(f"{engine} is not installed")
+    asked, real = [], sam_onnx._compiled
+    monkeypatch.setattr(sam_onnx, "_compiled", lambda *args: asked.append(args[1:]) or real(*args))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:  # what surrounds an engine's call runs on one thread; the encoder does not
+        engines.accelerate(model, engine).encode_image(image)
+    finally:
+        torch.set_num_threads(before)
+    assert asked == [(engine, 2)]
 
 
 def test_features_from_an_embedding_that_a_tool_has(model, image):
