@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 
+import numpy as np
 import pytest
 import torch
 from support import experiment_fixtures as made
@@ -81,3 +82,35 @@ def test_the_sums_of_segformers_are_those_of_the_counter():
     text = dict(map(reversed, macs.of_network()))
     missed = "SFI x 0, TFI x 1, click fuse x 1, click embedding x 1"
     assert text[missed] == pytest.approx(0.0138, abs=0.001)
+
+
+@pytest.fixture
+def reach(modules):
+    return load("affinity_reach")
+
+
+def test_area_is_the_share_of_pairs_in_the_right_order(reach):
+    inside = np.array([True, True, True, False, False])
+    scores = np.zeros((5, 5))
+    scores[:3, :3] = 1
+    assert reach.area(scores, inside) == 1.0
+    assert reach.area(-scores, inside) == 0.0
+    assert reach.area(np.zeros((5, 5)), inside) == 0.5
+    scores = np.array([[9, 2, 0, 1, 0], [3, 0, 1, 2, 5], [4, 4, 4, 4, 4], [0] * 5, [0] * 5])
+    # 2, 0 against 1, 0; 3, 1 against 2, 5; ties in the third row
+    assert reach.area(scores, inside) == pytest.approx((2.5 / 4 + 1 / 4 + 0.5) / 3)
+
+
+def test_a_view_learns_what_tells_objects_apart(reach):
+    generator = torch.Generator().manual_seed(0)
+    kept, maps = [], []
+    for _ in range(160):  # one of eight channels says it, by its sign; the others are noise
+        inside = torch.rand(16, generator=generator) < 0.5
+        of = torch.randn(8, 16, generator=generator)
+        of[3] = (inside.float() * 2 - 1) * 0.5
+        kept.append(reach.Crop(None, (0, 1, 0, 1), inside.numpy(), of[:3]))
+        maps.append(of)
+    far = torch.zeros(16, 16)
+    start = reach.reach(reach.View(maps), maps, kept, far)
+    learned = reach.reach(reach.learned(reach.View(maps), maps, kept, None), maps, kept, far)
+    assert start < 0.75 and learned > start + 0.15
