@@ -114,3 +114,20 @@ def test_a_view_learns_what_tells_objects_apart(reach):
     start = reach.reach(reach.View(maps), maps, kept, far)
     learned = reach.reach(reach.learned(reach.View(maps), maps, kept, None), maps, kept, far)
     assert start < 0.75 and learned > start + 0.15
+
+
+def test_layers_that_fail_in_fewer_bits_are_found(modules):
+    layers = load("bf16_layers")
+    inputs = [torch.rand(1, 3, 8, 8), torch.rand(8, 8) * 1e3]
+    sums = torch.nn.Conv2d(3, 2, 3)
+
+    def graph(image, square):
+        return sums(image), square @ (square - square.flip(0))  # the second cancels, in part
+
+    with torch.no_grad():
+        count, found = layers.in_torch_alone(graph, inputs, [], [], 0.5)
+    assert count == 2 and not found
+    with torch.no_grad():
+        count, found = layers.in_torch_alone(graph, inputs, [], [], 1e-4)
+    assert count == 2 and len(found) == 2 and found[0].startswith("convolution")
+    assert np.isnan(layers.differing(np.ones(2), np.array([1, np.nan])))
