@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fdrn_adapter import patches
+from fdrn_adapter.close_names import close_paths, did_you_mean
 from fdrn_adapter.patches.framework import (
     CLICKSEG,
     FORK,
@@ -84,18 +85,37 @@ def locate(path: str | os.PathLike) -> Path:
     """
     root = Path(path).expanduser().resolve()
     if not root.is_dir():
+        close = did_you_mean(close_paths(path, _is_checkout))
         raise ValueError(
-            f"{path} is not a folder. Pass the root of a RITM or FocalClick checkout, the folder "
-            f"that holds {PACKAGE}/."
+            f"{path} is not a folder.{close} Pass the root of a RITM or FocalClick checkout, the "
+            f"folder that holds {PACKAGE}/."
         )
     if root.name == PACKAGE and (root / "model").is_dir():
         raise ValueError(f"{path} is the package itself; pass the folder above: {root.parent}")
-    if not (root / PACKAGE / "model").is_dir():
+    if not _is_checkout(root):
+        around = [root.parent, *sorted(p.parents[1] for p in root.glob(f"*/{PACKAGE}/model"))]
+        meant = did_you_mean([str(p) for p in around if _is_checkout(p)][:3])
         raise ValueError(
-            f"{root} holds no {PACKAGE}/model. Pass the root of a RITM or FocalClick checkout, the "
-            f"folder that holds {PACKAGE}/."
+            f"{root} holds no {PACKAGE}/model.{meant} Pass the root of a RITM or FocalClick "
+            f"checkout, the folder that holds {PACKAGE}/."
         )
     return root
+
+
+def check(path: str | os.PathLike) -> None:
+    """See that `activate` would find a code base there; nothing is imported or changed.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if os.fspath(path) == RITM_ANNOTATION:
+        locate_ritm_annotation()
+    else:
+        locate(path)
+
+
+def _is_checkout(folder: Path) -> bool:
+    return os.path.isdir(folder / PACKAGE / "model")
 
 
 def activate(path: str | os.PathLike) -> CodeBase:

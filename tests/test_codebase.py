@@ -40,7 +40,9 @@ def test_real_checkouts_are_recognised():
 @pytest.mark.parametrize(("name", "message"), [
     ("nowhere", "not a folder"),
     ("ritm/isegm", "pass the folder above"),
-    ("ritm/interactive_demo", "holds no isegm/model"),
+    ("ritm/interactive_demo", "holds no isegm/model. Did you mean '.*/ritm'"),
+    ("ritmm", "not a folder. Did you mean '.*/ritm'"),
+    (".", "holds no isegm/model. Did you mean '.*/ritm'"),
 ])
 def test_wrong_folders_get_a_remedy(tmp_path, ritm_like, name, message):
     with pytest.raises(ValueError, match=message):

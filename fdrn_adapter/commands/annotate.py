@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Serve the page until it is stopped; returns the exit code."""
+    options.check_networks(args.codebase, [args.model])
     try:
         import uvicorn
 

@@ -4,14 +4,17 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import entry_points
 from pathlib import Path
 
+from fdrn_adapter.close_names import close_names
 from fdrn_adapter.commands import options
 from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 from fdrn_adapter.evaluation.settings import MAX_CLICKS, PROTOCOLS
 from fdrn_adapter.timing import REPEATS
 from fdrn_adapter.writable import check_writable
+from fdrn_adapter.zoo.entries import check_source, names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +99,8 @@ def main(args: argparse.Namespace) -> int:
         return print_paper(Path(args.out) / "results.json")
     if args.models is None:
         raise ValueError("--models is missing; see fdrn benchmark --help.")
+    options.check_networks(args.codebase)
+    check_models(args.models)
     if not args.profile:
         check_writable(args.out)
     from fdrn_adapter.evaluation import plan
@@ -106,6 +111,22 @@ def main(args: argparse.Namespace) -> int:
         return print_profiles([spec.source for spec in plan.models_of(args.models)], args)
     print_outcome(measured(plan.plan_of(args)), args.paper)
     return 0
+
+
+def check_models(text: str) -> None:
+    """Refuse what can only be a network misspelt before torch is imported; `plan` checks the rest.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    others = entry_points(group="fdrn_adapter.methods")  # may call their methods as they like
+    for part in text.split(","):
+        source = part.strip().rpartition("=")[2]
+        if Path(part.strip()).exists() or ":" in source:
+            continue
+        as_a_name = not others and close_names(source, names(), 0.9)
+        if Path(source).suffix in (".pth", ".pt") or as_a_name:
+            check_source(source)
 
 
 def measured(chosen):

@@ -27,13 +27,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or JSON; returns the exit code (1 if nothing could be built)."""
+    options.check_networks(args.codebase)
+    models = chosen(args.models)
     from tqdm import tqdm
 
     from fdrn_adapter import zoo
     from fdrn_adapter.timing import complexity
 
     results, skipped = [], []
-    for name in tqdm(chosen(args.models), "counting", leave=False,
+    for name in tqdm(models, "counting", leave=False,
                      disable=not sys.stderr.isatty()):
         try:
             results.append(complexity.measure(name, zoo.codebase_for(name, args.codebase)))

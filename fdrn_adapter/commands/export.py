@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Export; returns the exit code."""
+    options.check_networks(args.codebase, [args.model])
     check_writable(args.out)
     from fdrn_adapter.export.files import EXAMPLE, export
     from fdrn_adapter.zoo.named import announced

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from fdrn_adapter.commands import options
+
 MODELS = ("distilled-hrnet18s",)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 
@@ -24,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Draw the gallery; returns the exit code."""
+    names = [name.strip() for name in args.models.split(",") if name.strip()]
+    options.check_networks(None, names)
     from fdrn_adapter.optional import require_matplotlib
     from fdrn_adapter.timing import gallery
     from fdrn_adapter.writable import writable_folder
@@ -35,7 +39,6 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(
             f"--out {out} should be a picture's file, with one of the endings {', '.join(SUFFIXES)}"
         )
-    names = [name.strip() for name in args.models.split(",") if name.strip()]
     if args.clicks is not None:
         return draw_stages(names, numbers_of(args.clicks), args.out)
     gallery.draw(out, gallery.masks_of(names))

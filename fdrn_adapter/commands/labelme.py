@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Start labelme; returns its exit code."""
+    options.check_networks(args.codebase, [args.model])
     try:
         import labelme.__main__ as labelme_program
         import labelme.utils

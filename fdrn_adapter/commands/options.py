@@ -1,9 +1,12 @@
 """Arguments that several commands have, declared once."""
 
 import argparse
+from collections.abc import Iterable
 
+from fdrn_adapter import codebase as code_bases
 from fdrn_adapter.engines.choice import names
 from fdrn_adapter.engines.engine import EXACT, FAST
+from fdrn_adapter.zoo.entries import check_source
 
 DEFAULT_MODEL = "distilled-hrnet18s"
 
@@ -15,6 +18,23 @@ def add_codebase(
 ) -> None:
     """--codebase DIR."""
     parser.add_argument("--codebase", metavar="DIR", help=text, required=required)
+
+
+def check_networks(codebase: str | None, sources: Iterable[str | None] = ()) -> None:
+    """See that a checkout and networks are there, before anything is imported, read or written.
+
+    Args:
+        codebase: as given to --codebase.
+        sources: as given to --model; those that are None were not.
+
+    Raises:
+        ValueError: one is not there; what looks like it is named.
+    """
+    if codebase is not None:
+        code_bases.check(codebase)
+    for source in sources:
+        if source is not None:
+            check_source(source)
 
 
 def add_engine(

@@ -30,9 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run `fdrn profile`."""
+    names = [name.strip() for name in args.models.split(",") if name.strip()]
+    options.check_networks(args.codebase, names)
     if args.costs:
         writable_folder(args.out)
-    names = [name.strip() for name in args.models.split(",") if name.strip()]
     return print_costs(names, args) if args.costs else print_profiles(names, args)
 
 

@@ -57,6 +57,7 @@ def box_of(text: str) -> tuple[float, ...]:
 
 def main(args: argparse.Namespace) -> int:
     """Segment; returns the exit code."""
+    options.check_networks(args.codebase, [args.model])
     from fdrn_adapter.images import read_image
 
     out = Path(args.out)

@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
             f"On --host {args.host} everybody in the network could ask: give a token, best in the "
             f"environment variable {TOKEN}."
         )
+    options.check_networks(args.codebase, [args.model])
     try:
         import uvicorn
 

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from fdrn_adapter.close_names import close_paths, did_you_mean
 from fdrn_adapter.commands import options
 
 NUMBERS = (
@@ -46,8 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Wrap; returns the exit code."""
     stock, out = Path(args.stock), Path(args.out)
+    options.check_networks(args.codebase)
     if not stock.is_file():
-        raise ValueError(f"There is no checkpoint {stock}.")
+        close = did_you_mean(close_paths(stock))
+        raise ValueError(f"There is no checkpoint {stock}.{close}")
     if not out.parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}.")
     if out.exists() and out.samefile(stock):
@@ -56,13 +59,13 @@ def main(args: argparse.Namespace) -> int:
     import fdrn_adapter
     from fdrn_adapter.zoo.named import open_network
 
-    options = {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
+    numbers = {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
     host = open_network(str(stock), args.codebase).model
     model = fdrn_adapter.wrap(
         host, encoder=args.encoder, init=args.init, encoder_weights=args.encoder_weights,
         freeze_encoder=args.freeze_encoder, use_mid=args.use_mid, affinity=args.affinity,
         value_channels=args.value_channels, shortcut_kernel=args.shortcut_kernel,
-        norms=args.norms, copy=False, **options,
+        norms=args.norms, copy=False, **numbers,
     )
     fdrn_adapter.save(model, out, half=args.half)
     print(f"{out}: {model.extra_repr()}; {out.stat().st_size / 1e6:.1f} MB")

@@ -1,6 +1,5 @@
 """The variants of the paper's Table 2 and networks trained here: model_zoo/*.yaml, by name."""
 
-import difflib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from fdrn_adapter.close_names import close_names, close_paths, did_you_mean
 
 DEFAULT_NAME = "distilled-hrnet18s"  # asked where adapters are told no other
 
@@ -95,13 +96,44 @@ def info(name: str) -> ZooEntry:
     entries = _entries(folder())
     if name in entries:
         return entries[name]
-    by_lower = {known.lower(): known for known in entries}
-    close = [by_lower[n] for n in difflib.get_close_matches(str(name).lower(), by_lower, 3, 0.5)]
+    close = close_names(str(name), entries)
     others = [known for known in entries if known not in close]
-    meant = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise ValueError(
-        f"There is no {name!r} in the zoo.{meant} Allowed: {', '.join(close + others)}."
+        f"There is no {name!r} in the zoo.{did_you_mean(close)} "
+        f"Allowed: {', '.join(close + others)}."
     )
+
+
+def check_source(source: str) -> None:
+    """See that a network is there by what a user calls it, before anything slow is imported.
+
+    Args:
+        source: a name of the zoo, or a checkpoint: a file, or a folder of `save_pretrained`.
+
+    Raises:
+        ValueError: there is no such thing; what looks like it comes first.
+    """
+    path = Path(source)
+    if source in names() or path.is_file():
+        return
+    if path.is_dir():
+        # Waits for torch, which a folder of that kind needs in any case.
+        from fdrn_adapter.model.pretrained_folder import CONFIG, WEIGHTS, is_pretrained
+
+        if not is_pretrained(source):
+            inside = did_you_mean(str(p) for p in sorted(path.glob("*.pth"))[:3])
+            raise ValueError(
+                f"{source} is a folder without {CONFIG} and {WEIGHTS}, which save_pretrained "
+                f"writes.{inside} Pass a checkpoint's file, or such a folder."
+            )
+    elif path.suffix or path.name != source:
+        close = [*close_paths(source), *close_names(source, names())]
+        raise ValueError(
+            f"There is no file {source}, and no network of that name.{did_you_mean(close[:3])} "
+            f"The zoo has {', '.join(names())}."
+        )
+    else:
+        info(source)
 
 
 @cache

@@ -11,6 +11,7 @@ from torch import nn
 from fdrn_adapter import codebase, zoo
 from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.model import checkpoint, pretrained_folder
+from fdrn_adapter.zoo import entries
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +58,14 @@ def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNe
     Raises:
         ValueError: there is no such thing, or it cannot be built; the message says what there is.
     """
-    a_folder = Path(source).is_dir() and pretrained_folder.is_pretrained(source)
-    if source not in zoo.names() and (a_folder or Path(source).is_file()):
+    entries.check_source(source)
+    if source not in zoo.names():
         # Classes of ritm_annotation need their patches; those of isegm a checkout on the path.
         for place in filter(None, [root, _installed()]):
             codebase.activate(place)
+        a_folder = Path(source).is_dir()
         read = pretrained_folder.from_pretrained if a_folder else checkpoint.load
         return NamedNetwork(read(source), True, None)
-    if source not in zoo.names() and (Path(source).suffix or Path(source).name != source):
-        raise ValueError(
-            f"There is no file {source}, and no network of that name: the zoo has "
-            f"{', '.join(zoo.names())}."
-        )
     entry = zoo.info(source)
     if entry.weights is None:
         model = zoo.build(source, root, seed=seed)

@@ -154,6 +154,14 @@ def test_a_missing_file_is_said_to_be_one(name, tmp_path, capsys):
     assert f"There is no file {name}" in capsys.readouterr().err
 
 
+def test_a_folder_of_a_training_is_no_network_but_holds_one(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.pth").touch()
+    assert cli.main(["export", "--model", str(tmp_path / "run"), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert f"Did you mean '{tmp_path / 'run' / 'model.pth'}'?" in said and "config.json" in said
+
+
 def test_a_command_misspelt_is_guessed(capsys):
     assert cli.main(["annotat", "DIR"]) == 2
     assert "no command 'annotat'; did you mean 'annotate'?" in capsys.readouterr().err

@@ -54,7 +54,7 @@ def test_masks_after_some_clicks_side_by_side(ritm, monkeypatch, tmp_path):
 def test_numbers_of_clicks_rise(ritm, monkeypatch, capsys, numbers):
     named = SimpleNamespace(model=None, crop=64)
     monkeypatch.setattr("fdrn_adapter.zoo.named.open_network", lambda name: named)
-    assert cli.main(["gallery", f"--clicks={numbers},", "--models", "a"]) == 2
+    assert cli.main(["gallery", f"--clicks={numbers},"]) == 2
     assert "clicks" in capsys.readouterr().err
 
 
