@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+FILES = 0.7  # a cutoff: files share their ending, which alone makes them look alike
+
 
 def close_names(name: str, known: Iterable[str], cutoff: float = 0.5) -> list[str]:
     """At most three of the known names, the closest first; capitals do not count."""
@@ -28,10 +30,10 @@ def close_paths(
         there = [name for name in sorted(os.listdir(where)) if fits(where / name)]
     except OSError:  # no folder, or not to be read
         return []
-    return [str(given.with_name(name)) for name in close_names(given.name, there)]
+    return [str(given.with_name(name)) for name in close_names(given.name, there, FILES)]
 
 
 def did_you_mean(close: Iterable[str]) -> str:
-    """A question that follows a sentence; nothing where nothing is close."""
-    said = " or ".join(map(repr, close))
+    """A question that follows a sentence, of three at most; nothing where nothing is close."""
+    said = " or ".join(map(repr, list(dict.fromkeys(close))[:3]))
     return f" Did you mean {said}?" if said else ""

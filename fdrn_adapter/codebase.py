@@ -94,7 +94,7 @@ def locate(path: str | os.PathLike) -> Path:
         raise ValueError(f"{path} is the package itself; pass the folder above: {root.parent}")
     if not _is_checkout(root):
         around = [root.parent, *sorted(p.parents[1] for p in root.glob(f"*/{PACKAGE}/model"))]
-        meant = did_you_mean([str(p) for p in around if _is_checkout(p)][:3])
+        meant = did_you_mean([str(p) for p in around if _is_checkout(p)])
         raise ValueError(
             f"{root} holds no {PACKAGE}/model.{meant} Pass the root of a RITM or FocalClick "
             f"checkout, the folder that holds {PACKAGE}/."

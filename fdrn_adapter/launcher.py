@@ -14,9 +14,9 @@ import sys
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from fdrn_adapter import codebase
+from fdrn_adapter.launcher_checks import check_checkpoint, check_display
+from fdrn_adapter.launcher_settings import parse_settings, warn_of_unread
 from fdrn_adapter.patches import options
 
 CHILD_MODULE = "fdrn_adapter.launcher_child"
@@ -97,55 +97,6 @@ def packaged_experiment(argument: str, here: Path, root: Path) -> str:
         return argument
     packaged = Path(str(resources.files("fdrn_adapter.experiments"))) / name
     return str(packaged) if packaged.is_file() else argument
-
-
-def absolute_paths(config: dict, here: Path) -> dict:
-    """The same mapping with the texts that name an existing path in `here` made absolute."""
-
-    def convert(value):
-        if isinstance(value, dict):
-            return {k: convert(v) for k, v in value.items()}
-        if isinstance(value, str) and value and (here / value).exists():
-            return str((here / value).resolve())
-        return value
-
-    return convert(config)
-
-
-OUTPUTS = ("EXPS_PATH", "LOGS_PATH", "VIS_PATH")  # need not exist yet
-
-
-def parse_settings(settings: list[str], config_file: Path | None) -> dict:
-    """Overrides from --config and --set; --set wins.
-
-    Raises:
-        ValueError: a setting without "=", a file that is no mapping, or --set of a folder of data
-            that is not there.
-    """
-    config: dict = {}
-    if config_file is not None:
-        if not config_file.is_file():
-            raise ValueError(f"--config {config_file} is not a file.")
-        loaded = yaml.safe_load(config_file.read_text())
-        if not isinstance(loaded, dict):
-            raise ValueError(
-                f"{config_file} holds a {type(loaded).__name__}; expected KEY: VALUE lines like "
-                "those of the checkout's config.yml."
-            )
-        config.update(absolute_paths(loaded, config_file.resolve().parent))
-    for setting in settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not key:
-            raise ValueError(f"Got --set {setting}, expected --set KEY=VALUE.")
-        here = Path.cwd()
-        value = yaml.safe_load(value) if value else ""
-        name = key.rpartition(".")[2]
-        if isinstance(value, str) and name.endswith("_PATH"):
-            value = str(here / Path(value).expanduser())
-            if name not in OUTPUTS and not Path(value).exists():
-                raise ValueError(f"--set {key}: there is no {value}.")
-        config.update(absolute_paths({key: value}, here))
-    return config
 
 
 def choose_device(asked_for_cpu: bool) -> bool:
@@ -236,8 +187,14 @@ def main(args: argparse.Namespace) -> int:
     try:
         root = codebase.locate(args.codebase)
         script = find_script(args.script, root)
+        config = parse_settings(args.settings, args.config)
+        given = script_arguments(script, args.arguments, False, here, root)
+        if not {"-h", "--help"} & set(given):
+            check_checkpoint(script, given, root, config, here)
+            check_display(script)
+        warn_of_unread(args.settings, script, given, root)
         run = options.RunOptions(
-            config=parse_settings(args.settings, args.config),
+            config=config,
             root=root,
             trust_checkpoints=args.trust_checkpoints,
             cpu=choose_device(args.cpu or "--cpu" in args.arguments),

@@ -121,7 +121,7 @@ def check_source(source: str) -> None:
         from fdrn_adapter.model.pretrained_folder import CONFIG, WEIGHTS, is_pretrained
 
         if not is_pretrained(source):
-            inside = did_you_mean(str(p) for p in sorted(path.glob("*.pth"))[:3])
+            inside = did_you_mean(str(p) for p in sorted(path.glob("*.pth")))
             raise ValueError(
                 f"{source} is a folder without {CONFIG} and {WEIGHTS}, which save_pretrained "
                 f"writes.{inside} Pass a checkpoint's file, or such a folder."
@@ -129,7 +129,7 @@ def check_source(source: str) -> None:
     elif path.suffix or path.name != source:
         close = [*close_paths(source), *close_names(source, names())]
         raise ValueError(
-            f"There is no file {source}, and no network of that name.{did_you_mean(close[:3])} "
+            f"There is no file {source}, and no network of that name.{did_you_mean(close)} "
             f"The zoo has {', '.join(names())}."
         )
     else:
