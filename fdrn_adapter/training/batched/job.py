@@ -19,7 +19,7 @@ from fdrn_adapter import __version__
 from fdrn_adapter.encoders.image_encoder import ImageEncoder
 from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.output_folders import only_writer
-from fdrn_adapter.training.batched import processes, resumable
+from fdrn_adapter.training.batched import duration, processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
 from fdrn_adapter.training.batched.embeddings import Embeddings, gives_embedding
 from fdrn_adapter.training.batched.encoding import encode
@@ -125,6 +125,8 @@ class Job:
             "data": f"{len(self.pictures)} pictures of "
                     f"{len({p.source for p in self.pictures})} data set(s)",
             "samples": f"{plan.samples} in {plan.steps(self.count)} steps",
+            "time": duration.expected(plan, self.out / RECORD, self.out / resumable.NAME,
+                                      self.count, self.device),
             "crops": ", ".join(
                 f"{size} px ({share:.0%}, {plan.batch_at(size, self.count) * self.count} a step)"
                 for size, share in plan.sizes

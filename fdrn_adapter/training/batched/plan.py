@@ -97,6 +97,14 @@ class Plan:
             step += 1
         return step
 
+    def work(self, seen: int = 0) -> float:
+        """What the samples after so many cost, counted in samples of 128 pixels."""
+        total = end = 0.0
+        for size, share in self.sizes:
+            start, end = end, end + share * self.samples
+            total += max(0.0, end - max(seen, start)) * (size / 128) ** _COST
+        return total
+
     def lr_at(self, step: int, seen: int, steps: int) -> float:
         """The learning rate of a step: up in the first ones, then down a cosine over the samples.
 
