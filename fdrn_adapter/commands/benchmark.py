@@ -1,20 +1,21 @@
 """`fdrn benchmark`: FDRNs, stock networks and other methods on the paper's protocols."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from fdrn_adapter.close_names import close_names
+from fdrn_adapter.close_names import close_names, close_paths, did_you_mean
 from fdrn_adapter.commands import options
 from fdrn_adapter.evaluation import datasets
 from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 from fdrn_adapter.evaluation.settings import MAX_CLICKS, PROTOCOLS
 from fdrn_adapter.timing import REPEATS
 from fdrn_adapter.writable import check_writable
-from fdrn_adapter.zoo.entries import check_source, names
+from fdrn_adapter.zoo.entries import names
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,11 +123,14 @@ def check_models(text: str) -> None:
     others = entry_points(group="fdrn_adapter.methods")  # may call their methods as they like
     for part in text.split(","):
         source = part.strip().rpartition("=")[2]
-        if Path(part.strip()).exists() or ":" in source:
+        if ":" in source or source in names() or any(map(os.path.exists, (part.strip(), source))):
             continue
-        as_a_name = not others and close_names(source, names(), 0.9)
-        if Path(source).suffix in (".pth", ".pt") or as_a_name:
-            check_source(source)
+        if Path(source).suffix in (".pth", ".pt"):
+            close = did_you_mean(close_paths(source))
+            raise ValueError(f"--models: there is no checkpoint {source}.{close}")
+        if not others and close_names(source, names(), 0.85):
+            close = did_you_mean(close_names(source, names()))
+            raise ValueError(f"There is no model {source!r}.{close} `fdrn zoo` lists the networks.")
 
 
 def measured(chosen):

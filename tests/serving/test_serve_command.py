@@ -112,11 +112,12 @@ def test_other_addresses_need_a_token(capsys, monkeypatch):
     assert "give a token" in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_told_before_anything_is_loaded(capsys):
+def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path, capsys):
+    (tmp_path / "net.pth").touch()  # which could not be loaded
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert cli.main(["serve", "--model", "none.pth", "--port", str(port)]) == 2
+        assert cli.main(["serve", "--model", str(tmp_path / "net.pth"), "--port", str(port)]) == 2
     said = capsys.readouterr().err
     assert f"--port {port} of 127.0.0.1 cannot be used" in said and "--port 0" in said
