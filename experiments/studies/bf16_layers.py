@@ -3,12 +3,12 @@
     python experiments/studies/bf16_layers.py --model distilled-hrnet18s --engine openvino
 
 `precision="fast"` compares whole masks; where they differ, this says from where on. The graphs of
-F1 and of a click are run on a photograph, and each convolution, product and softmax is compared with
-float32: in torch each one alone, on the values that float32 gives it; in OpenVINO all values inside
-of one graph, compiled twice. Printed is what is not finite or off by more than --off of its size, in
-order. It tells something on processors that compute in bf16 (AVX-512 BF16, AMX); on others torch
-emulates it, and OpenVINO computes in float32. Written after clicks of HRNets failed on an Intel Xeon
-with AMX (docs/speed.md), which was no longer at hand: it has not run there.
+F1 and of a click are run on a photograph, and each convolution, product and softmax is compared
+with float32: in torch each one alone, on the values that float32 gives it; in OpenVINO all values
+inside of one graph, compiled twice. Printed is what is not finite or off by more than --off of
+its size, in order. It tells something on processors that compute in bf16 (AVX-512 BF16, AMX); on
+others torch emulates it, and OpenVINO computes in float32. Written after clicks of HRNets failed
+on an Intel Xeon with AMX (docs/speed.md), which was no longer at hand: it has not run there.
 """
 
 import argparse
