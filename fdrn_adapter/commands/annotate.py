@@ -1,9 +1,11 @@
 """`fdrn annotate`: a page in the browser on which a folder of photographs is labelled."""
 
 import argparse
+import os
 import threading
 import webbrowser
 
+from fdrn_adapter.close_names import close_paths, did_you_mean
 from fdrn_adapter.commands import options, ports
 
 DEFAULT_FOLDER = "fdrn_annotate"
@@ -32,6 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Serve the page until it is stopped; returns the exit code."""
     options.check_networks(args.codebase, [args.model])
+    check_folder(args.folder)
+    socket = ports.taken(HOST, args.port)
     try:
         import uvicorn
 
@@ -47,7 +51,6 @@ def main(args: argparse.Namespace) -> int:
 
     project = Project(args.folder)
     try:
-        socket = ports.taken(HOST, args.port)
         served = open_model(args.model, args.codebase, engine=args.engine, crop=args.crop)
         print(f"{args.model} ({served.bridge.engine}) warms up ...", flush=True)
         served.bridge.warm_up()
@@ -58,7 +61,9 @@ def main(args: argparse.Namespace) -> int:
         server = uvicorn.Server(config)
         socket.listen()  # who comes before the server runs waits, and is not refused
         address = f"http://{HOST}:{socket.getsockname()[1]}/"
-        print(f"{project.folder}: {len(project.names())} photographs on {address}", flush=True)
+        count = len(project.names())
+        empty = "" if count else "; drop some on the page, or put them there"
+        print(f"{project.folder}: {count} photographs on {address}{empty}", flush=True)
         if not args.no_browser:
             threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
         server.run([socket])
@@ -66,3 +71,18 @@ def main(args: argparse.Namespace) -> int:
         project.close()
     print("stopped", flush=True)
     return 0
+
+
+def check_folder(folder: str) -> None:
+    """See that a folder which will be made is not one that is there, misspelt.
+
+    Raises:
+        ValueError: it is not there, and others have names like it.
+    """
+    if os.path.isdir(folder):
+        return
+    close = close_paths(folder, os.path.isdir)
+    if close:
+        raise ValueError(
+            f"There is no folder {folder}.{did_you_mean(close)} For a new one: mkdir {folder}"
+        )

@@ -58,6 +58,7 @@ def box_of(text: str) -> tuple[float, ...]:
 def main(args: argparse.Namespace) -> int:
     """Segment; returns the exit code."""
     options.check_networks(args.codebase, [args.model])
+    from fdrn_adapter.click_places import nearest_pixel
     from fdrn_adapter.images import read_image
 
     out = Path(args.out)
@@ -70,9 +71,7 @@ def main(args: argparse.Namespace) -> int:
     if args.box and args.mask:
         raise ValueError("Start from --box or from --mask, not from both.")
     image = read_image(args.image)
-    from fdrn_adapter.session.edits import nearest_pixel  # waits for torch
-
-    for x, y, _ in args.click:  # before a network is loaded
+    for x, y, _ in args.click:  # before torch and a network are loaded
         nearest_pixel(x, y, image.shape[:2])
     session = _segmented(args, image)
     _write(args, out, session)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fdrn_adapter.session.edits import nearest_pixel
+from fdrn_adapter.click_places import nearest_pixel
 from fdrn_adapter.session.interactive import InteractiveSession, SessionClick
 from fdrn_adapter.session.start_box import box_corners, clicks_of_box
 

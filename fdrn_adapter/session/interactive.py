@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from fdrn_adapter import engines
+from fdrn_adapter.click_places import nearest_pixel
 from fdrn_adapter.features.cache import DEFAULT_BYTES, FeatureCache
 from fdrn_adapter.features.image_features import ImageFeatures
 from fdrn_adapter.hosts.catalogue import host_of
@@ -15,7 +16,7 @@ from fdrn_adapter.model.checks import check_usable
 from fdrn_adapter.model.inference import check_flag
 from fdrn_adapter.session.as_stock import AsStock
 from fdrn_adapter.session.defaults import defaults
-from fdrn_adapter.session.edits import Edits, as_sign, nearest_pixel
+from fdrn_adapter.session.edits import Edits, as_sign
 from fdrn_adapter.session.objects import Objects
 from fdrn_adapter.session.one_by_one import OneByOne, one_by_one
 from fdrn_adapter.session.pipeline import Pipeline

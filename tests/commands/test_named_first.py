@@ -1,9 +1,14 @@
 """--codebase and --model are looked for before torch is imported or anything is read or written."""
 
+import socket
 import subprocess
 import sys
 
 import pytest
+
+from fdrn_adapter import cli
+from fdrn_adapter.training import state
+from fdrn_adapter.zoo import entries
 
 # A command line without them; OUT stands for where results would go.
 COMMANDS = {
@@ -65,3 +70,30 @@ def test_no_network_of_that_name(command, tmp_path):
     said = run(tmp_path, command, *model_of(command, "lite-fdrn-contxt"))
     assert "There is no" in said and "'lite-fdrn-contxt'" in said
     assert f"Did you mean '{MODEL}'" in said
+
+
+def test_a_training_that_was_stopped_is_named(tmp_path, capsys):
+    assert entries.STOPPED == state.NAME
+    (tmp_path / entries.STOPPED).write_bytes(b"")
+    assert cli.main(["segment", "x.png", "--model", str(tmp_path / "model.pth"), "--click", "1,1",
+                     "--out", str(tmp_path / "x.png")]) == 2
+    said = capsys.readouterr().err
+    assert "is not finished" in said and "--resume" in said
+
+
+def test_annotate_takes_no_misspelt_folder_for_a_new_one(tmp_path, capsys):
+    pytest.importorskip("uvicorn")
+    (tmp_path / "photographs").mkdir()
+    assert cli.main(["annotate", str(tmp_path / "photografs"), "--port", "0"]) == 2
+    said = capsys.readouterr().err
+    assert f"Did you mean '{tmp_path / 'photographs'}'?" in said and "mkdir" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["photographs"]
+
+
+def test_a_port_in_use_is_told_before_a_folder_is_made(tmp_path, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert cli.main(["annotate", str(tmp_path / "new"), "--port", port]) == 2
+    assert port in capsys.readouterr().err and not (tmp_path / "new").exists()
