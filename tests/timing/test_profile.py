@@ -58,15 +58,16 @@ def test_stock_networks_may_have_an_engine_of_their_own(monkeypatch, capsys):
     from fdrn_adapter.zoo import named
 
     host = build_host("tiny")
-    models = {"stock": host, "ours": fdrn_adapter.wrap(host, encoder="hrnet18s")}
+    stock, ours = "RITM-hrnet18", "H2-hrnet18s"  # names that are there are looked for first
+    models = {stock: host, ours: fdrn_adapter.wrap(host, encoder="hrnet18s")}
     monkeypatch.setattr(
         named, "announced", lambda name, root: SimpleNamespace(model=models[name], crop=64)
     )
     seen = []
     monkeypatch.setattr(click_profile, "profile", lambda model, crop, kind, new_roi: (
         seen.append((model is host, kind)) or [(click_profile.ROWS["click"], 1.0, 1.0)]))
-    words = ["profile", "--models", "stock,ours", "--engine", "torch"]
+    words = ["profile", "--models", f"{stock},{ours}", "--engine", "torch"]
     assert cli.main([*words, "--stock-engine", "eager"]) == 0
     assert set(seen) == {(True, "eager"), (False, "eager"), (False, "torch")}
     assert cli.main(words) == 0 and (True, "torch") in seen
-    assert "stock, eager torch, by hooks" in capsys.readouterr().out
+    assert f"{stock}, eager torch, by hooks" in capsys.readouterr().out
