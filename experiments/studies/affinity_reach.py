@@ -137,15 +137,15 @@ class View(nn.Module):
         return z.T @ z - self.near * far + self.bias
 
 
-def learned(view: View, maps: list[Tensor], kept: list, far: Tensor | None) -> View:
-    """The view, trained to tell each object's cells from the others."""
+def learned(maps: list[Tensor], kept: list, far: Tensor) -> View:
+    """A view, trained to tell each object's cells from the others."""
     torch.manual_seed(0)
-    distance = torch.zeros(len(kept[0].inside), len(kept[0].inside)) if far is None else far
+    view = View(maps)
     optimizer = torch.optim.Adam(view.parameters(), lr=LR)
     for _ in range(EPOCHS):
         for chosen in torch.randperm(len(kept)).split(BATCH):
             loss = torch.stack([
-                pair_loss(view(maps[i], distance), kept[i].inside) for i in chosen.tolist()
+                pair_loss(view(maps[i], far), kept[i].inside) for i in chosen.tolist()
             ]).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -177,11 +177,15 @@ def table(read: dict[str, Callable], train: list, held_out: list) -> Iterator[st
     none = torch.zeros_like(far)
     yield f"{len(train)} objects to learn from, {len(held_out)} held out; {cells}x{cells} cells"
     colours = [[crop.colours for crop in part] for part in (train, held_out)]
-    start = View(colours[0])
-    alone = learned(View(colours[0]), colours[0], train, None)
-    both = learned(View(colours[0]), colours[0], train, far)
-    yield row("colours", *(reach(v, colours[1], held_out, d)
-                           for v, d in ((start, none), (alone, none), (both, far))))
+
+    def row(name: str, maps: list[list[Tensor]], beside: list[list[Tensor]]) -> str:
+        start = reach(View(maps[0]), maps[1], held_out, none)
+        alone = reach(learned(maps[0], train, none), maps[1], held_out, none)
+        both = reach(learned(beside[0], train, far), beside[1], held_out, far)
+        return (f"{name:30} start {start:.3f}  learned {alone:.3f}  "
+                f"with colours and distance {both:.3f}")
+
+    yield row("colours", colours, colours)
     for name, of in read.items():
         maps = [[of(crop, cells) for crop in part] for part in (train, held_out)]
         size, unit = (torch.cat(part[0], 1).std() for part in (maps, colours))
@@ -189,16 +193,7 @@ def table(read: dict[str, Callable], train: list, held_out: list) -> Iterator[st
             [torch.cat([m / size, c / unit]) for m, c in zip(part, seen, strict=True)]
             for part, seen in zip(maps, colours, strict=True)
         ]
-        start = View(maps[0])
-        alone = learned(View(maps[0]), maps[0], train, None)
-        both = learned(View(beside[0]), beside[0], train, far)
-        yield row(name, reach(start, maps[1], held_out, none),
-                  reach(alone, maps[1], held_out, none), reach(both, beside[1], held_out, far))
-
-
-def row(name: str, start: float, alone: float, both: float) -> str:
-    return (f"{name:30} start {start:.3f}  learned {alone:.3f}  "
-            f"with colours and distance {both:.3f}")
+        yield row(name, maps, beside)
 
 
 def on_cells(read: Callable[[Tensor], ImageFeatures]) -> Callable[[Crop, int], Tensor]:

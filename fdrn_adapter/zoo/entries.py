@@ -11,6 +11,7 @@ import yaml
 from fdrn_adapter.close_names import close_names, close_paths, did_you_mean
 
 DEFAULT_NAME = "distilled-hrnet18s"  # asked where adapters are told no other
+TRAINED = "model.pth"  # what `fdrn train` ends with
 STOPPED = "training_state.pth"  # what `training.state` leaves of a training that may go on
 
 
@@ -128,12 +129,12 @@ def check_source(source: str) -> None:
                 f"writes.{inside} Pass a checkpoint's file, or such a folder."
             )
     elif path.suffix or path.name != source:
-        close = [*close_paths(source), *close_names(source, names())]
-        if (path.parent / STOPPED).is_file():
+        if path.name == TRAINED and (path.parent / STOPPED).is_file():
             raise ValueError(
                 f"There is no file {source}: the training in {path.parent} is not finished. "
                 "`fdrn train ... --resume` with its options goes on."
             )
+        close = [*close_paths(source), *close_names(source, names())]
         raise ValueError(
             f"There is no file {source}, and no network of that name.{did_you_mean(close)} "
             f"The zoo has {', '.join(names())}."

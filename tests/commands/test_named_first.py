@@ -79,6 +79,11 @@ def test_a_training_that_was_stopped_is_named(tmp_path, capsys):
                      "--out", str(tmp_path / "x.png")]) == 2
     said = capsys.readouterr().err
     assert "is not finished" in said and "--resume" in said
+    (tmp_path / "model.pth").write_bytes(b"")  # a finished one keeps its state, too
+    assert cli.main(["segment", "x.png", "--model", str(tmp_path / "modl.pth"), "--click", "1,1",
+                     "--out", str(tmp_path / "x.png")]) == 2
+    said = capsys.readouterr().err
+    assert "is not finished" not in said and f"Did you mean '{tmp_path / 'model.pth'}'?" in said
 
 
 def test_annotate_takes_no_misspelt_folder_for_a_new_one(tmp_path, capsys):

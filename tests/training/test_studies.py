@@ -112,7 +112,7 @@ def test_a_view_learns_what_tells_objects_apart(reach):
         maps.append(of)
     far = torch.zeros(16, 16)
     start = reach.reach(reach.View(maps), maps, kept, far)
-    learned = reach.reach(reach.learned(reach.View(maps), maps, kept, None), maps, kept, far)
+    learned = reach.reach(reach.learned(maps, kept, far), maps, kept, far)
     assert start < 0.75 and learned > start + 0.15
 
 
