@@ -31,7 +31,8 @@ class ClickNetwork:
         compile_graph: (graph, inputs, their names, names of outputs, dynamic axes) -> compiled.
         example: image, points and recycling of a first click, to compile and to check with.
         name: of network and engine, for messages.
-        check: whether to compare with the network's own logits.
+        lower: whether in fewer bits than float32, whose logits are not the network's own: they are
+            not compared here, and `Parts.for_fewer_bits` is asked for.
 
     Raises:
         UnsupportedHostError: a network of unknown structure.
@@ -41,17 +42,19 @@ class ClickNetwork:
     def __init__(
         self, model: nn.Module, info: hosts.HostInfo, size: tuple[int, int] | None,
         compile_graph: Callable, example: tuple[Tensor, Tensor, Recycling | None], name: str,
-        check: bool = True,
+        lower: bool = False,
     ):
         self.info, self.size, self.name = info, size, name
         self.outputs = ("instances", "feature") if info.refines else ("instances",)
         self.intakes: tuple[Intake, ...] = getattr(model, "intakes", ())
         self.parts = graphs.build_parts(model, info, size)
+        if lower:
+            self.parts.for_fewer_bits()
         self._crops = Crops()
         image, points, recycling = example
         with torch.no_grad():
             self._compile(compile_graph, image, points, self._taken(image, recycling))
-            if check:
+            if not lower:
                 self._check(model, image, points, recycling)
 
     def _compile(self, compile_graph, image: Tensor, points: Tensor, taken: dict) -> None:

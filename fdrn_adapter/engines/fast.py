@@ -6,6 +6,7 @@ picture at hand: three starts, the user's own click among them, with three furth
 and beside what the first one gave. Where their masks agree (IoU, mean) and the smaller numbers are
 faster (medians of runs in turns), these are used; otherwise float32, and the log says why. Which is
 faster is kept on disk with the compiled graphs; masks are compared whenever something is compiled.
+Kernels have given NaN for some inputs only: whoever gets NaN goes on in float32 for good.
 """
 
 import logging
@@ -24,6 +25,7 @@ from fdrn_adapter.engines.click_network import ClickNetwork
 from fdrn_adapter.engines.engine import EXACT, FAST, Compiled, Engine
 from fdrn_adapter.engines.runner import Runner, encoder_in
 from fdrn_adapter.engines.same_masks import SAME_MASK, mask_iou
+from fdrn_adapter.features.recycling import Recycling
 from fdrn_adapter.hosts.catalogue import host_of
 
 logger = logging.getLogger(__name__)
@@ -52,20 +54,51 @@ class FastRunner(Runner):
         self.lower = lower
         self.chosen: dict[str, str] = {}
 
+    def click(
+        self, image: Tensor, points: Tensor, recycling: Recycling | None
+    ) -> dict[str, Tensor]:
+        """As `Runner.click`; once more in float32 where fewer bits give NaN."""
+        outputs = super().click(image, points, recycling)
+        if self.lower and not outputs["instances"].isfinite().all():
+            self._give_up("a click")
+            outputs = super().click(image, points, recycling)
+        return outputs
+
+    def encode(self, x: Tensor) -> dict[str, Tensor]:
+        """As `Runner.encode`; once more in float32 where fewer bits give NaN."""
+        maps = super().encode(x)
+        if self.lower and not all(t.sum().isfinite() for t in maps.values()):
+            self._give_up("F1")
+            maps = super().encode(x)
+        return maps
+
+    def _give_up(self, part: str) -> None:
+        """Go on in float32: the trial's clicks did not find what this picture does."""
+        with self._lock:
+            if self.lower:
+                logger.warning("%s: %s in %s gives NaN; it goes on in float32",
+                               self.name, part, self.lower)
+                self.chosen = dict.fromkeys(self.chosen, f"float32: {self.lower} gave NaN")
+                self.lower = ""
+                self._compiled.clear()
+
     def _network(self, size: tuple[int, int] | None, example: tuple) -> ClickNetwork:
         exact = super()._network(size, example)
+        if not self.lower:
+            return exact
         image, points, recycling = example
         clicks, wanted = trial(lambda x, p: exact.run(x, p, recycling)[0], image, points)
         return self._choose(
             "a click", exact,
-            lambda: self._network_in(self.engine.lower_compiler(), size, example, check=False),
-            wanted,
-            lambda network: [network.run(*click, recycling)[0] > 0 for click in clicks],
+            lambda: self._network_in(self.engine.lower_compiler(), size, example, lower=True),
+            wanted, lambda network: [network.run(*click, recycling)[0] for click in clicks],
             lambda network: network.run(image, points, recycling), exact.parts, [image, points],
         )
 
     def _compile_encoder(self, x: Tensor) -> tuple[Compiled, tuple[str, ...]]:
         exact, names = super()._compile_encoder(x)
+        if not self.lower:
+            return exact, names
         model = self.model()
         graph = self._encoder_graph(x)
         crop = F.interpolate(x[:1], (CROP, CROP), mode="bilinear", align_corners=False)
@@ -79,14 +112,13 @@ class FastRunner(Runner):
         run = self._choose(
             "F1", exact,
             lambda: encoder_in(self.engine.lower_compiler(), graph, x),
-            wanted, lambda run: [m > 0 for m in logits_of(run, clicks)], lambda run: run(x),
-            graph, [x],
+            wanted, lambda run: logits_of(run, clicks), lambda run: run(x), graph, [x],
         )
         return run, names
 
     def _choose(
         self, part: str, exact: Made, compile_lower: Callable[[], Made], wanted: list[Tensor],
-        masks: Callable[[Made], list[Tensor]], run: Callable[[Made], Any],
+        logits: Callable[[Made], list[Tensor]], run: Callable[[Made], Any],
         graph: nn.Module, inputs: list[Tensor],
     ) -> Made:
         """`exact`, or what `compile_lower` makes."""
@@ -104,7 +136,9 @@ class FastRunner(Runner):
         ).split()
         if said == EXACT:
             return self._say(part, exact, f"float32: {self.lower} takes 1/{gain} of its time")
-        same = agreement(wanted, masks(lower()))
+        same = agreement(wanted, logits(lower()))
+        if same != same:
+            return self._say(part, exact, f"float32: {self.lower} gives NaN")
         if same < SAME_MASK:
             return self._say(part, exact, f"float32: masks in {self.lower} have IoU {same:.4f}")
         return self._say(part, lower(), f"{self.lower}: {gain} times as fast, IoU {same:.4f}")
@@ -193,8 +227,12 @@ def with_click(points: Tensor, row: int, col: int, positive: bool) -> Tensor:
 
 
 def agreement(wanted: list[Tensor], got: list[Tensor]) -> float:
-    """Mean IoU of masks; two empty ones agree."""
-    return statistics.fmean(map(mask_iou, wanted, got))
+    """Mean IoU of masks with those of logits; two empty ones agree. NaN where a logit is."""
+    if not all(logits.isfinite().all() for logits in got):
+        return float("nan")
+    return statistics.fmean(mask_iou(mask, logits > 0) for mask, logits in zip(
+        wanted, got, strict=True
+    ))
 
 
 def speedup(exact: Callable[[], Any], lower: Callable[[], Any]) -> float:

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from fdrn_adapter import hosts
 from fdrn_adapter.engines import ocr
 from fdrn_adapter.engines.click_stem import MAX_RADIUS, STRIDE, ClickStem, branches_of
+from fdrn_adapter.engines.mask_blocks import MaskTermInBlocks
 from fdrn_adapter.engines.parts import Parts
 from fdrn_adapter.features.roi import cells
 
@@ -37,6 +38,10 @@ class HRNetParts(Parts):
             )
             backbone.aggregate_hrnet_features = lambda branches: branches
         backbone.compute_pre_stage_features = lambda x, features: x
+
+    def for_fewer_bits(self) -> None:
+        if self.stem is not None and self.stem.mask_term is not None:
+            self.stem.mask_term = MaskTermInBlocks(self.stem.mask_term)
 
     def run_prepare(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) -> the image's part of the stem."""

@@ -86,12 +86,12 @@ class MaskTerm(nn.Module):
         r, front, tail = self.reach, self.window - self.reach, self.tail
         y = F.conv2d(x, self.middle, stride=STRIDE, padding=r)
         y = y[:, :, : self.size[0] // STRIDE, : self.size[1] // STRIDE]
-        left = F.conv2d(x[..., :front], self.left, stride=STRIDE, padding=(r, 0))
-        right = F.conv2d(x[..., -tail:], self.right, stride=STRIDE, padding=(r, 0))
-        inner = torch.cat([left[:, :, 1:-1], y[:, :, 1:-1, 1:-1], right[:, :, 1:-1]], dim=3)
-        top = _ends(F.conv2d(x[:, :, :front], self.top, stride=STRIDE, padding=(0, r)))
-        bottom = _ends(F.conv2d(x[:, :, -tail:], self.bottom, stride=STRIDE, padding=(0, r)))
-        return torch.cat([top, inner, bottom], dim=2)
+        return with_borders(
+            y, left=F.conv2d(x[..., :front], self.left, stride=STRIDE, padding=(r, 0)),
+            right=F.conv2d(x[..., -tail:], self.right, stride=STRIDE, padding=(r, 0)),
+            top=F.conv2d(x[:, :, :front], self.top, stride=STRIDE, padding=(0, r)),
+            bottom=F.conv2d(x[:, :, -tail:], self.bottom, stride=STRIDE, padding=(0, r)),
+        )
 
 
 def _of_pieces(kernels: Tensor, pieces: Pieces) -> Tensor:
@@ -100,6 +100,18 @@ def _of_pieces(kernels: Tensor, pieces: Pieces) -> Tensor:
     parts = [torch.einsum("abocij,c->aboij", kernels, slopes)]
     parts += [kernels[:, :, :, channel] * step for channel, step in pieces.steps]
     return torch.stack(parts, dim=3).float()
+
+
+def with_borders(inner: Tensor, left: Tensor, right: Tensor, top: Tensor, bottom: Tensor) -> Tensor:
+    """(B, 64, h, w) by the kernels of inner cells, with the border by kernels of its own.
+
+    Args:
+        inner: (B, 64, h, w).
+        left, right: (B, 64, h, 1).
+        top, bottom: (B, 3 * 64, 1, w), by the kernels of first, inner and last columns.
+    """
+    rows = torch.cat([left[:, :, 1:-1], inner[:, :, 1:-1, 1:-1], right[:, :, 1:-1]], dim=3)
+    return torch.cat([_ends(top), rows, _ends(bottom)], dim=2)
 
 
 def _ends(strip: Tensor) -> Tensor:

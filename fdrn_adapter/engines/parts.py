@@ -76,6 +76,9 @@ class Parts(nn.Module):
         """
         raise NotImplementedError
 
+    def for_fewer_bits(self) -> None:
+        """Put what is computed wrongly below float32 into another form."""
+
     def recycling(self, tensors: Mapping[str, Tensor]) -> AbstractContextManager:
         """Let the copy's injections take these, by the names of their intakes."""
         if not hosts.is_fdrn(self.net):

@@ -74,10 +74,10 @@ class Runner:
 
     def _network_in(
         self, compile_graph: Callable[..., Compiled], size: tuple[int, int] | None,
-        example: tuple, check: bool = True,
+        example: tuple, lower: bool = False,
     ) -> ClickNetwork:
         return ClickNetwork(
-            self.model(), self.info, size, compile_graph, example, self.name, check
+            self.model(), self.info, size, compile_graph, example, self.name, lower
         )
 
     def _get(self, name: tuple, build: Callable[[], Any]) -> Any:

@@ -10,7 +10,9 @@ from support.stock import CLICKS, picture, taught_host
 
 import fdrn_adapter
 from fdrn_adapter import engines
-from fdrn_adapter.engines import fast, in_torch
+from fdrn_adapter.engines import accelerated, fast, in_torch
+from fdrn_adapter.engines.mask_blocks import MaskTermInBlocks
+from fdrn_adapter.engines.mask_term import MaskTerm, Pieces
 
 pytestmark = pytest.mark.usefixtures("ritm")
 
@@ -22,6 +24,7 @@ def bf16(monkeypatch, tmp_path):
     monkeypatch.setattr(fast, "speedup", lambda exact, lower: (exact(), lower(), 1.8)[-1])
     monkeypatch.setattr(fast, "SAME_MASK", 0.8)  # of a host that was taught one mask for a moment
     monkeypatch.setenv("FDRN_CACHE", str(tmp_path))
+    accelerated._runners.clear()  # of the host, which is shared
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,85 @@ def test_otherwise_float32_and_the_reason(model, monkeypatch, caplog, name, valu
     assert why in caplog.text
 
 
+# -- what fails below float32 ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("reach", "size"), [(5, (96, 64)), (5, (192, 192)), (3, (64, 96))])
+def test_a_mask_term_in_blocks_is_the_same(reach, size):
+    chance = torch.Generator().manual_seed(0)
+    pieces = Pieces()
+    pieces.add(*torch.randn(2, 16, generator=chance).double(), 0.2)
+    assert pieces.knots
+    side = 2 * reach + 1
+    kernels = torch.randn(3, 3, 64, 16, side, side, generator=chance).double()
+    term = MaskTerm(kernels, pieces, size, reach)
+    mask = torch.rand(2, 1, *size, generator=chance)
+    want = term(mask)
+    assert torch.allclose(MaskTermInBlocks(term)(mask), want, atol=1e-5 * want.abs().max())
+
+
+def test_fewer_bits_have_no_large_kernels_on_few_channels(stock, monkeypatch):
+    """Of which bfloat16 gave NaN on a processor with AMX: none is at hand in tests."""
+    compile_lower, taken = in_torch.compile_lower, []
+
+    def double(graph, *args):
+        taken.extend(module for module in graph.modules() if "Mask" in type(module).__name__)
+        return compile_lower(graph, *args)
+
+    monkeypatch.setattr(in_torch, "compile_lower", double)
+    probabilities(stock, "fast")
+    assert {type(module) for module in taken} == {MaskTermInBlocks}
+    assert all(module.middle.shape[1] % 16 == 0 for module in taken)
+
+
+def damaged(monkeypatch, part: str, spoil) -> None:
+    """A double of `compile_lower`, whose graphs of a part `spoil` what they give.
+
+    Stands for a processor whose kernels fail there, of which none is at hand.
+    """
+    compile_lower = in_torch.compile_lower
+
+    def double(graph, *args):
+        run = compile_lower(graph, *args)
+        if type(graph).__name__ != part:
+            return run
+        return lambda *tensors: tuple(map(spoil, run(*tensors)))
+
+    monkeypatch.setattr(in_torch, "compile_lower", double)
+
+
+def nan(x):
+    return x * float("nan")
+
+
+@pytest.mark.parametrize(("spoil", "why"), [
+    (nan, "float32: bf16 gives NaN"), (torch.neg, "float32: masks in bf16 have IoU 0."),
+])
+def test_clicks_that_fail_leave_float32(stock, monkeypatch, caplog, spoil, why):
+    """With a double for a processor whose kernels fail in clicks, see `damaged`."""
+    damaged(monkeypatch, "Click", spoil)
+    caplog.set_level(logging.INFO)
+    exact, quick = probabilities(stock, "exact"), probabilities(stock, "fast")
+    assert all((a == b).all() for a, b in zip(exact, quick, strict=True))
+    assert chosen(stock)["a click"].startswith(why) and why in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "part"), [("stock", "Click"), ("fdrn", "Encode")])
+def test_nan_that_the_trial_did_not_meet_ends_fewer_bits(
+    model, stock, monkeypatch, caplog, kind, part
+):
+    """With a double for a processor whose kernels give NaN now and then, see `damaged`."""
+    model, now = {"fdrn": model, "stock": stock}[kind], [False]
+    damaged(monkeypatch, part, lambda x: nan(x) if now[0] else x)
+    exact, quick = probabilities(model, "exact"), probabilities(model, "fast")
+    assert any((a != b).any() for a, b in zip(exact, quick, strict=True))
+    now[0] = True
+    quick = probabilities(model, "fast")
+    assert all((a == b).all() for a, b in zip(exact, quick, strict=True))
+    assert set(chosen(model).values()) == {"float32: bf16 gave NaN"}
+    assert "in bf16 gives NaN; it goes on in float32" in caplog.text
+
+
 @pytest.mark.slow
 def test_what_is_faster_is_measured_once_and_kept(model, monkeypatch):
     quick = probabilities(model, "fast")
@@ -83,7 +165,7 @@ def test_what_is_faster_is_measured_once_and_kept(model, monkeypatch):
         raise AssertionError("measured again")
 
     monkeypatch.setattr(fast, "speedup", again)
-    engines.accelerated._runners.clear()
+    accelerated._runners.clear()
     for a, b in zip(quick, probabilities(model, "fast"), strict=True):
         assert (a == b).all()
 
@@ -128,8 +210,11 @@ def test_agreement():
     b[..., :2] = True
     half = b.clone()
     half[..., 2:, :] = False
-    assert fast.agreement([a, b, b], [a, b, half]) == pytest.approx((1 + 1 + 0.5) / 3)
-    assert fast.agreement([a], [b]) == 0
+    logits = [2.0 * mask - 1 for mask in (a, b, half)]
+    assert fast.agreement([a, b, b], logits) == pytest.approx((1 + 1 + 0.5) / 3)
+    assert fast.agreement([a], logits[1:2]) == 0
+    for value in (float("nan"), float("inf")):
+        assert np.isnan(fast.agreement([a, b], [logits[0], logits[1] * value]))
 
 
 def test_speedup_counts_the_second_against_the_first(monkeypatch):
