@@ -7,8 +7,9 @@ F1 and of a click are run on a photograph, and each convolution, product and sof
 with float32: in torch each one alone, on the values that float32 gives it; in OpenVINO all values
 inside of one graph, compiled twice. Printed is what is not finite or off by more than --off of
 its size, in order. It tells something on processors that compute in bf16 (AVX-512 BF16, AMX); on
-others torch emulates it, and OpenVINO computes in float32. Written after clicks of HRNets failed
-on an Intel Xeon with AMX (docs/speed.md), which was no longer at hand: it has not run there.
+others torch emulates it, and OpenVINO computes in float32. With --exact-form the graphs are those
+of precision "exact": on an Intel Xeon with AMX two or three convolutions of an HRNet's click failed
+in these alone (docs/speed.md), which is why "fast" has another form of them.
 """
 
 import argparse
@@ -30,8 +31,17 @@ from fdrn_adapter.zoo.named import open_network
 WATCHED = ("convolution", "mm", "bmm", "addmm", "_softmax", "matmul")
 
 
-def traced(model, size: tuple[int, int], image: Tensor) -> Iterator[tuple[str, tuple]]:
-    """Name -> (graph, inputs, their names, outputs): F1, what the crop decides, a click."""
+def traced(
+    model, size: tuple[int, int], image: Tensor, lower: bool = True
+) -> Iterator[tuple[str, tuple]]:
+    """Name -> (graph, inputs, their names, outputs): F1, what the crop decides, a click.
+
+    Args:
+        model: FDRN model or stock network, in eval mode.
+        size: rows, columns of the crop.
+        image: (1, 3, H, W) in [0, 1].
+        lower: see `ClickNetwork`.
+    """
     rows, cols = image.shape[2:]
     roi = (0, rows - 1, 0, cols - 1)
     recycling = None
@@ -50,8 +60,10 @@ def traced(model, size: tuple[int, int], image: Tensor) -> Iterator[tuple[str, t
         return in_torch.compile_graph(graph, inputs, names, outputs, dynamic)
 
     crop = crop_of(image, roi, size, host_of(model)[0].with_prev_mask)
+    crop[:, 3:] = torch.rand(crop[:, 3:].shape)  # of an empty previous mask the stem adds nothing
     points = fast.with_click(crop.new_zeros(1, 0, 3), size[0] // 2, size[1] // 2, True)
-    ClickNetwork(model, host_of(model)[1], size, keep, (crop, points, recycling), "bf16_layers")
+    example = crop, points, recycling
+    ClickNetwork(model, host_of(model)[1], size, keep, example, "bf16_layers", lower)
     yield from zip(("the crop's part", "a click"), made, strict=True)
 
 
@@ -132,12 +144,14 @@ def main() -> None:
     parser.add_argument("--engine", choices=("torch", "openvino"), default="torch")
     parser.add_argument("--image", metavar="FILE", help="photograph (scikit-image's astronaut)")
     parser.add_argument("--off", type=float, default=0.05, help="told from (%(default)s)")
+    parser.add_argument("--exact-form", action="store_true", help="graphs as they are for float32")
     args = parser.parse_args()
     named = open_network(args.model, args.codebase)
     image = torch.from_numpy(photograph(args.image)[0]).permute(2, 0, 1)[None].float() / 255
     compare = in_torch_alone if args.engine == "torch" else in_one_openvino_graph
     print(f"bf16 in this processor: torch {in_torch.lower_precision() or 'emulates it'}")
-    for name, graph in traced(named.model.eval(), tuple(named.crop_size or (288, 288)), image):
+    size = tuple(named.crop_size or (288, 288))
+    for name, graph in traced(named.model.eval(), size, image, not args.exact_form):
         count, found = compare(*graph, args.off)
         print(f"{name}: {len(found)} of {count} are off", *found, sep="\n  ", flush=True)
 

@@ -1,9 +1,9 @@
 """`mask_term.MaskTerm` over squares of 4x4 pixels, for arithmetic in fewer bits.
 
-Kernels of 11x11 pixels on 13 or 14 channels, 4 pixels apart, give NaN or other numbers in bfloat16 on
-a processor with AMX, in torch and in OpenVINO, which compute with oneDNN (Xeon, 2026-11-27;
-`experiments/studies/bf16_layers.py` named them). Here the pixels of a square are channels, so that the
-same sums are over 3x3 squares, and multiples of 16 channels. In float32 neither form is faster.
+Kernels of 11x11 pixels on 13 or 14 channels, 4 pixels apart, give NaN or other numbers in bfloat16
+on a processor with AMX, in torch and in OpenVINO, which compute with oneDNN (Xeon, 2026-11-27; it
+was `experiments/studies/bf16_layers.py --exact-form` that named them). Here the pixels of a square
+are channels, so that the same sums are over 3x3 squares, and multiples of 16 channels.
 """
 
 from torch import Tensor, nn

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 import torch
 from support import experiment_fixtures as made
+from support.stock import build_host
+
+import fdrn_adapter
 
 STUDIES = made.ROOT / "studies"
 
@@ -131,3 +134,17 @@ def test_layers_that_fail_in_fewer_bits_are_found(modules):
         count, found = layers.in_torch_alone(graph, inputs, [], [], 1e-4)
     assert count == 2 and len(found) == 2 and found[0].startswith("convolution")
     assert np.isnan(layers.differing(np.ones(2), np.array([1, np.nan])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lower", [False, True])
+def test_layers_of_a_click_are_told_in_either_form(modules, lower):
+    layers = load("bf16_layers")
+    model = fdrn_adapter.wrap(build_host("tiny"), encoder="hrnet18s", init="paper").eval()
+    with torch.no_grad():
+        for name, graph in layers.traced(model, (64, 64), torch.rand(1, 3, 100, 150), lower):
+            count, found = layers.in_torch_alone(*graph, -1.0)
+            assert count == len(found) > (20 if name in ("F1", "a click") else 0)
+    kernels = [line for line in found if "11, 11)" in line]  # of the previous mask
+    assert bool(kernels) != lower
+    assert all(float(line.split()[1]) > 0 for line in kernels)
