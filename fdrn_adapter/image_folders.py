@@ -46,6 +46,7 @@ class Masks:
 
     def __init__(self, folder: Path, images: Sequence[Path]):
         files = sorted(files_in(folder), key=lambda p: (p.suffix.lower() in _LOSSY, p.name))
+        self._folder, self._files, self._of_images = folder, files, list(images)
         self._by_stem: dict[str, Path] = {}
         for path in files:
             self._by_stem.setdefault(path.stem, path)
@@ -69,6 +70,28 @@ class Masks:
         """The masks of an image, one for each object."""
         own = self.of(image)
         return [own] if own is not None else list(self._numbered.get(image.stem, []))
+
+    def require_any(self, several: bool) -> None:
+        """See that names of masks are like those of images at all.
+
+        Args:
+            several: whether files NAME_1, NAME_2 ... count.
+
+        Raises:
+            ValueError: there are images, and none of them has a mask.
+        """
+        images = self._of_images
+        if not images or any(self.all_of(p) if several else self.of(p) for p in images):
+            return
+        stranger = f"and no image like {printable(self._files[0].name)}" if self._files else \
+            "there is no picture in that folder"
+        stem = printable(images[0].stem)
+        each = f", or {stem}_1.png, {stem}_2.png ... for an object each" if several else ""
+        raise ValueError(
+            f"None of the {len(images)} images in {images[0].parent} has a mask in {self._folder}: "
+            f"no mask is named like {printable(images[0].name)}, {stranger}. Expected are "
+            f"{stem}.png, or {stem} with one of {', '.join(ENDINGS)} behind it{each}."
+        )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -40,6 +40,38 @@ def test_masks_are_found_by_name(images, masks, expected, tmp_path):
     assert [[p.name for p in found.all_of(path)] for path in files] == expected
 
 
+@pytest.mark.parametrize(("spec", "images", "masks", "more"), [
+    ("folder:{}", "images", "masks", "a_1.png, a_2.png"),
+    ("folder:{}", "images", "instances", ""),
+    ("GrabCut={}", "data_GT", "boundary_GT", ""),
+])
+def test_masks_of_other_names_than_the_images_are_told_at_once(
+    spec, images, masks, more, tmp_path
+):
+    made(tmp_path / images, "a.jpg", "b.jpg")
+    made(tmp_path / masks, "mask_a.png", "mask_b.png", "c_1.png")
+    with pytest.raises(ValueError, match="None of the 2 images") as caught:
+        datasets.open_dataset(spec.format(tmp_path))
+    said = str(caught.value)
+    assert f"in {tmp_path / images} has a mask in {tmp_path / masks}: " in said
+    assert "no mask is named like a.jpg, and no image like c_1.png. Expected are a.png, or " in said
+    assert (more in said) if more else ("_1.png, " not in said)
+    for path in (tmp_path / masks).iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match="there is no picture in that folder"):
+        datasets.open_dataset(spec.format(tmp_path))
+
+
+@pytest.mark.usefixtures("ritm")
+def test_training_in_a_checkout_tells_it_as_well(tmp_path):
+    from fdrn_adapter import training
+
+    picture(tmp_path / "images" / "a.jpg")
+    label_map(tmp_path / "instances" / "mask_a.png")
+    with pytest.raises(ValueError, match=r"like a\.jpg, and .*mask_a\.png\. .*a_1\.png, a_2"):
+        training.instance_folder(PACKAGE, tmp_path)
+
+
 def test_names_stand_once():
     assert names_of([Path("a.jpg"), Path("b.jpg")]) == ["a", "b"]
     assert names_of([Path("a.jpg"), Path("a.png"), Path("b.png")]) == ["a.jpg", "a.png", "b"]

@@ -142,6 +142,7 @@ def _pairs(
             )
     files = files_in(root / images)
     found = Masks(root / masks, files)
+    found.require_any(several=True)
     pairs = [(image, found.all_of(image)) for image in files]
     left_out: dict[str, list[str]] = {}
     good = []

@@ -95,6 +95,32 @@ def test_several_data_sets_and_none(tmp_path):
         open_pictures(str(tmp_path / "nowhere"))
 
 
+def test_images_that_cannot_be_trained_on_are_named_when_data_is_opened(tmp_path, caplog):
+    folder = write_folder(tmp_path / "a", count=3)
+    (folder / "instances" / "1.png").rename(folder / "instances" / "of_1.png")
+    assert [p.image.name for p in open_pictures(str(folder))] == ["0.png", "2.png"]
+    assert "1 of 3 images are left out: there is no instance map for 1.png" in caplog.text
+    caplog.clear()
+    (folder / "instances").rename(folder / "masks")
+    assert [p.image.name for p in open_pictures(str(folder))] == ["0.png", "2.png"]
+    assert "1 of 3 images are left out: 1.png has no mask" in caplog.text
+    (folder / "masks").rename(folder / "instances")
+    for path in (folder / "instances").iterdir():
+        cv2.imwrite(str(path), np.zeros((120, 160), np.uint8))
+    with pytest.raises(ValueError, match="no image can be trained on: the instance map has no obj"):
+        open_pictures(str(folder))
+
+
+def test_coco_without_objects(tmp_path):
+    pytest.importorskip("pycocotools")
+    (tmp_path / "c.json").write_text(json.dumps({
+        "images": [{"id": 5, "file_name": "0.png", "height": 120, "width": 160}],
+        "categories": [], "annotations": [],
+    }))
+    with pytest.raises(ValueError, match=r"c\.json: none of its images has an object"):
+        open_pictures(f"{tmp_path / 'c.json'}={tmp_path}")
+
+
 # -- kept pictures -----------------------------------------------------------------------------
 
 

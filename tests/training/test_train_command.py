@@ -151,6 +151,32 @@ def test_defaults_are_those_of_the_plan(capsys):
     assert parse_sizes("128:.6,192:.25,256:.15") == plan.sizes and "128:.6,192:.25,256" in said
 
 
+@pytest.mark.parametrize("masks", ["masks", "instances"])
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_masks_of_other_names_are_told_before_the_plan(masks, dry, tmp_path, capsys):
+    """The dry run used to pass, and the training to end with advice about --min-share."""
+    data = write_folder(tmp_path / "own", count=2)
+    (data / "instances").rename(data / masks)
+    for path in sorted((data / masks).iterdir()):
+        path.rename(path.with_name(f"mask_{path.name}"))
+    out = tmp_path / "o"
+    assert cli.main(["train", "--data", str(data), "--out", str(out), *dry]) == 2
+    said = capsys.readouterr()
+    assert f"None of the 2 images in {data / 'images'} has a mask in {data / masks}" in said.err
+    assert "no mask is named like 0.png, and no image like mask_0.png" in said.err
+    assert not said.out and not out.exists()
+
+
+def test_pictures_that_cannot_be_used_are_no_matter_of_min_share(start, tmp_path, capsys):
+    data = write_folder(tmp_path / "own", count=1)
+    (data / "images" / "0.png").write_bytes(b"torn")
+    words = ["train", "--model", str(start), "--data", str(data), *SMALL]
+    assert cli.main([*words, "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr()
+    assert "left out: own/0: " in said.out and "None of the 1 pictures can be used" in said.err
+    assert "--min-share" not in said.err
+
+
 @pytest.mark.parametrize(("words", "message"), [
     (["--encoder", "hrnet18s", "--model", "H2-hrnet18s"], "leave out --encoder"),
     (["--host", "resnet"], "There is no host 'resnet'"),

@@ -53,6 +53,7 @@ def _mask_items(images: Path, masks: Path) -> Iterator[Item]:
     """One sample for each mask; an image may have several, named IMAGE_1, IMAGE_2 ..."""
     files = files_in(images)
     found = Masks(masks, files)
+    found.require_any(several=True)
     for name, path in zip(names_of(files), files, strict=True):
         own, several = found.of(path), found.all_of(path)
         if own is not None or not several:
@@ -73,6 +74,7 @@ def _read_mask(item: Item) -> tuple[np.ndarray, np.ndarray]:
 def _instance_items(images: Path, maps: Path, void: str) -> Iterator[Item]:
     files = files_in(images)
     found = Masks(maps, files)
+    found.require_any(several=False)
     told: set[str] = set()
     for name, path in zip(names_of(files), files, strict=True):
         yield from items_of_labels(name, path, found.of(path), void, told)

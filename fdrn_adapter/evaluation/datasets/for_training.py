@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from fdrn_adapter.coco import CocoImage, mask_functions, read_coco
 from fdrn_adapter.evaluation.datasets.catalogue import FOLDER, FOLDER_255, Dataset, open_dataset
 from fdrn_adapter.evaluation.datasets.coco import image_file, image_folders
 from fdrn_adapter.evaluation.datasets.layout import pixels, read_instance
-from fdrn_adapter.image_folders import files_in
+from fdrn_adapter.image_folders import files_in, listed
 from fdrn_adapter.label_maps import AUTO, IGNORE, instance_labels
 from fdrn_adapter.training.batched.pictures import Picture, from_label_map, stamp_of
+
+logger = logging.getLogger(__name__)
 
 
 def open_pictures(specs: str) -> list[Picture]:
@@ -58,10 +61,12 @@ def open_images(specs: str) -> list[Path]:
 
 
 def _data_set(dataset: Dataset, source: int) -> list[Picture]:
-    pictures = []
+    pictures, left_out = [], []
     for name, numbers in dataset.groups():
-        items = [dataset.items[i] for i in numbers if not dataset.items[i].problem]
+        of_image = [dataset.items[i] for i in numbers]
+        items = [item for item in of_image if item.mask is not None and not item.problem]
         if not items:
+            left_out.append(of_image[0].problem or f"{of_image[0].image.name} has no mask")
             continue
         masks = sorted({item.mask for item in items if item.mask is not None})
         stamp = "\n".join([stamp_of(*masks), *(str(item.label) for item in items)])
@@ -70,6 +75,11 @@ def _data_set(dataset: Dataset, source: int) -> list[Picture]:
         pictures.append(
             Picture(f"{dataset.name}/{name}", items[0].image, labels, stamp, source)
         )
+    if not pictures:
+        raise ValueError(f"{dataset.name}: no image can be trained on: {listed(left_out)}.")
+    if left_out:
+        logger.warning("%s: %d of %d images are left out: %s", dataset.name, len(left_out),
+                       len(left_out) + len(pictures), listed(left_out))
     return pictures
 
 
@@ -116,4 +126,6 @@ def _coco(file: Path, images: str, source: int) -> list[Picture]:
             f"{file}: {len(missing)} of its images are not in {', '.join(map(str, folders))} "
             f"(the first is {missing[0]}). Name their folder: {file}=DIR."
         )
+    if not pictures:
+        raise ValueError(f"{file}: none of its images has an object.")
     return pictures

@@ -20,6 +20,7 @@ def _pairs(images: Path, masks: Path) -> Iterator[Item]:
     """One object an image."""
     files = files_in(images)
     found = Masks(masks, files)
+    found.require_any(several=False)
     for name, path in zip(names_of(files), files, strict=True):
         yield Item(name, name, path, found.of(path))
 

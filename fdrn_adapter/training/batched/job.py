@@ -148,10 +148,15 @@ class Job:
             ValueError: no picture has an object; embeddings are missing or of another encoder.
         """
         kept = self.kept_pictures(show=True)
+        if not kept:
+            raise ValueError(
+                f"None of the {len(self.pictures)} pictures can be used: each is named above, with "
+                "the reason."
+            )
         good = [k for k in kept if k.objects]
         if not good:
             raise ValueError(
-                f"None of the {len(self.pictures)} pictures has an object of at least "
+                f"None of the {len(kept)} pictures has an object of at least "
                 f"{self.min_share:.1%} of it; see --min-share."
             )
         self.say(f"{len(good)} pictures with {sum(len(k.objects) for k in good)} objects")
