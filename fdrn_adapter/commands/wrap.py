@@ -1,10 +1,12 @@
 """`fdrn wrap`: the checkpoint of a stock network becomes one of its FDRN variant."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from fdrn_adapter.close_names import close_paths, did_you_mean
 from fdrn_adapter.commands import options
+from fdrn_adapter.zoo.entries import info, names
 
 NUMBERS = (
     "b_low", "b_mid", "b_high", "b_low_tilde", "b_mid_tilde", "b_high_tilde", "context_channels",
@@ -48,19 +50,20 @@ def main(args: argparse.Namespace) -> int:
     """Wrap; returns the exit code."""
     stock, out = Path(args.stock), Path(args.out)
     options.check_networks(args.codebase)
-    if not stock.is_file():
-        close = did_you_mean(close_paths(stock))
-        raise ValueError(f"There is no checkpoint {stock}.{close}")
+    _check_stock(stock)
     if not out.parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}.")
     if out.exists() and out.samefile(stock):
         raise ValueError(f"{out} is the stock checkpoint itself; write to another file.")
 
     import fdrn_adapter
+    from fdrn_adapter.hosts.catalogue import is_fdrn
     from fdrn_adapter.zoo.named import open_network
 
     numbers = {name: getattr(args, name) for name in NUMBERS if getattr(args, name) is not None}
     host = open_network(str(stock), args.codebase).model
+    if is_fdrn(host):
+        raise ValueError(f"{stock} holds an FDRN already. {_used_as_it_is(str(stock))}")
     model = fdrn_adapter.wrap(
         host, encoder=args.encoder, init=args.init, encoder_weights=args.encoder_weights,
         freeze_encoder=args.freeze_encoder, use_mid=args.use_mid, affinity=args.affinity,
@@ -73,6 +76,33 @@ def main(args: argparse.Namespace) -> int:
         print("Its image encoder has random weights, and its answers stay the stock network's "
               "until it is trained (docs/training.md); --encoder-weights starts it from a file.")
     return 0
+
+
+def _check_stock(stock: Path) -> None:
+    """See that there is a file, before anything slow is imported."""
+    if stock.is_file():
+        return
+    if str(stock) in names():
+        use = f" {_used_as_it_is(str(stock))}" if info(str(stock)).is_fdrn else ""
+        raise ValueError(
+            f"{stock} is a name of the zoo, and wrap takes the file of a stock checkpoint.{use}"
+        )
+    if stock.is_dir():
+        inside = did_you_mean(str(p) for p in sorted(stock.glob("*.pth")))
+        raise ValueError(f"{stock} is a folder; pass the file of a stock checkpoint.{inside}")
+    close = did_you_mean(close_paths(stock))
+    raise ValueError(f"There is no checkpoint {stock}.{close}")
+
+
+def _used_as_it_is(network: str) -> str:
+    """What can be done with a network that need not be wrapped."""
+    name = shlex.quote(network)
+    return (
+        f"There is nothing to wrap: use it as it is, `fdrn segment IMAGE --model {name} ...`, "
+        f"`fdrn annotate DIR --model {name}` or `fdrn benchmark --models {name} ...`; `fdrn train "
+        f"--model {name} --data DIR` goes on training it. Another FDRN is made from the stock "
+        "network's own checkpoint."
+    )
 
 
 def _width(text: str) -> int | None:

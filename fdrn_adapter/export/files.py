@@ -113,7 +113,7 @@ def _check(model: nn.Module, precision: str, calibrate) -> None:
     if hosts.encoder_of(model) is None:
         raise ValueError(
             "export() takes an FDRN model with an image encoder. A stock network becomes one by "
-            "fdrn_adapter.wrap(net)."
+            "fdrn_adapter.wrap(net), its checkpoint by `fdrn wrap STOCK.pth OUT.pth`."
         )
     if model.training:
         raise ValueError("The model is in training mode; call model.eval() first.")

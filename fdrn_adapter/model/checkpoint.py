@@ -131,7 +131,7 @@ def _other_kind(path: str | Path, stored: Any) -> str:
             "and not which network they are of; a checkpoint is a dict with 'state_dict' and "
             "'config'. Build the network, load them with net.load_state_dict(...) and write a "
             "checkpoint with fdrn_adapter.save(net, path). Weights of an image encoder alone go to "
-            "wrap(encoder_weights=...)."
+            "wrap(encoder_weights=...), or --encoder-weights of `fdrn wrap`."
         )
     keys = sorted(map(str, stored))[:5] if isinstance(stored, dict) else type(stored).__name__
     return (

@@ -153,5 +153,27 @@ def test_mistakes_of_wrap(stock, capsys):
         assert message in capsys.readouterr().err
     assert not out.exists()
     assert cli.main(["wrap", str(stock), str(out)]) == 0
-    assert cli.main(["wrap", str(out), str(stock.with_name("twice.pth"))]) == 2
-    assert "wrapped already" in capsys.readouterr().err
+
+
+def test_what_is_an_fdrn_already_is_used_as_it_is(checkpoint, tmp_path, capsys):
+    """By other commands of the command line, not by Python's unwrap."""
+    out = tmp_path / "twice.pth"
+    assert cli.main(["wrap", str(checkpoint), str(out)]) == 2
+    said = capsys.readouterr().err
+    assert f"{checkpoint} holds an FDRN already" in said and "unwrap" not in said
+    for command in ("segment IMAGE", "annotate DIR", "train"):
+        assert f"`fdrn {command} --model {checkpoint}" in said
+    assert f"fdrn benchmark --models {checkpoint}" in said and not out.exists()
+
+
+def test_wrap_takes_files(stock, capsys):
+    assert cli.main(["wrap", "distilled-hrnet18s", "out.pth"]) == 2
+    said = capsys.readouterr().err
+    assert "distilled-hrnet18s is a name of the zoo" in said
+    assert "`fdrn train --model distilled-hrnet18s" in said
+    assert cli.main(["wrap", "RITM-hrnet18", "out.pth"]) == 2
+    said = capsys.readouterr().err
+    assert "the file of a stock checkpoint" in said and "nothing to wrap" not in said
+    assert cli.main(["wrap", str(stock.parent), "out.pth"]) == 2
+    assert f"is a folder; pass the file of a stock checkpoint. Did you mean '{stock}'?" in \
+        capsys.readouterr().err
