@@ -154,6 +154,12 @@ def activate(path: str | os.PathLike) -> CodeBase:
     return code_base
 
 
+def activate_installed() -> None:
+    """`activate` for ritm_annotation, where it is installed: checkpoints name its networks too."""
+    if importlib.util.find_spec(RITM_ANNOTATION) is not None:
+        activate(RITM_ANNOTATION)
+
+
 def deactivate(code_base: CodeBase) -> None:
     """Undo `activate`: no hook, no path entry, no loaded module of the code base.
 

@@ -204,6 +204,7 @@ def main(args: argparse.Namespace) -> int:
         sys.dont_write_bytecode = True
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         codebase.activate(root)
+        codebase.activate_installed()
     except (ValueError, RuntimeError) as error:
         print(f"fdrn run: {error}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ def prepare() -> dict:
     sys.dont_write_bytecode = True
     options.set_current(run)
     codebase.activate(run.root)
+    codebase.activate_installed()
     return runpy.run_path(script, run_name="__mp_main__")
 
 

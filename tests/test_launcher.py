@@ -191,6 +191,35 @@ def test_child_processes_are_patched(root, here, method):
     assert "SEEN [6, 3]" in process.stdout, process.stderr
 
 
+INSTALLED = """
+import multiprocessing as mp, warnings
+import torch
+
+def warned(_):
+    from ritm_annotation.model.ops import DistMaps
+    torch.set_warn_always(True)  # else the first caller in the process alone
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        DistMaps(5, use_disks=True)(torch.zeros(1, 3, 8, 9), torch.full((1, 2, 3), 3.0))
+        warnings.warn('of the script')
+    return [str(w.message) for w in caught]
+
+if __name__ == '__main__':
+    with mp.get_context('spawn').Pool(1) as pool:
+        print('SEEN', warned(0), pool.map(warned, [0]))
+"""
+
+
+@pytest.mark.usefixtures("ritm")
+def test_networks_of_the_installed_package_are_patched_too(root, here):
+    """Checkpoints name them, of the zoo's for one; evaluating such warned about torch.meshgrid."""
+    (root / "installed.py").write_text(INSTALLED)
+    plain = python("installed.py", cwd=root)
+    assert "torch.meshgrid" in plain.stdout, plain.stderr
+    process = run(root, here, "--cpu", "installed.py")
+    assert "SEEN ['of the script'] [['of the script']]" in process.stdout, process.stderr
+
+
 def test_ctrl_c_gives_130_and_no_traceback(root, here):
     script = "import time\nprint('READY', flush=True)\ntime.sleep(60)\n"
     (root / "long.py").write_text(script)

@@ -1,6 +1,5 @@
 """A network by what a user calls it: a name of the zoo, or a checkpoint's file or folder."""
 
-import importlib.util
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +60,9 @@ def open_network(source: str, root: str | None = None, seed: int = 0) -> NamedNe
     entries.check_source(source)
     if source not in zoo.names():
         # Classes of ritm_annotation need their patches; those of isegm a checkout on the path.
-        for place in filter(None, [root, _installed()]):
-            codebase.activate(place)
+        if root:
+            codebase.activate(root)
+        codebase.activate_installed()
         a_folder = Path(source).is_dir()
         read = pretrained_folder.from_pretrained if a_folder else checkpoint.load
         return NamedNetwork(read(source), True, None)
@@ -87,8 +87,3 @@ def announced(source: str, root: str | None = None, seed: int = 0) -> NamedNetwo
     if not named.trained:
         logger.warning("%s has no trained weights: they are random", source)
     return named
-
-
-def _installed() -> str | None:
-    name = codebase.RITM_ANNOTATION
-    return name if importlib.util.find_spec(name) else None
