@@ -15,7 +15,10 @@ from fdrn_adapter.evaluation.methods.modes import DEFAULT_MODE
 from fdrn_adapter.evaluation.settings import MAX_CLICKS, PROTOCOLS
 from fdrn_adapter.timing import REPEATS
 from fdrn_adapter.writable import check_writable
-from fdrn_adapter.zoo.entries import names
+from fdrn_adapter.zoo.entries import check_source, names
+
+KINDS = ("", "sam", "onnx", "brs", "fbrs")  # of --models, in front of a file or folder
+FILES = (".pth", ".pt", ".onnx")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,19 +121,33 @@ def check_models(text: str) -> None:
     """Refuse what can only be a network misspelt before torch is imported; `plan` checks the rest.
 
     Raises:
-        ValueError: there is no such network.
+        ValueError: there is no such network, or not the files that it is made of.
     """
     others = entry_points(group="fdrn_adapter.methods")  # may call their methods as they like
-    for part in text.split(","):
-        source = part.strip().rpartition("=")[2]
-        if ":" in source or source in names() or any(map(os.path.exists, (part.strip(), source))):
+    parts = [part.strip() for part in text.split(",")]
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        source = part.rpartition("=")[2]
+        kind, _, place = source.rpartition(":")
+        if source in names():
+            check_source(source)  # the file of its image encoder
             continue
-        if Path(source).suffix in (".pth", ".pt"):
-            close = did_you_mean(close_paths(source))
-            raise ValueError(f"--models: there is no checkpoint {source}.{close}")
-        if not others and close_names(source, names(), 0.85):
+        if any(map(os.path.exists, (part, part.partition(":")[2], source, place))):
+            continue
+        if kind in KINDS and (kind != "sam" or following.endswith(".onnx")):
+            _check_place(kind, place)
+        if not kind and not others and close_names(source, names(), 0.85):
             close = did_you_mean(close_names(source, names()))
             raise ValueError(f"There is no model {source!r}.{close} `fdrn zoo` lists the networks.")
+
+
+def _check_place(kind: str, place: str) -> None:
+    """Refuse a file or folder of a model, which is not there."""
+    if kind == "onnx":
+        close = did_you_mean(close_paths(place, os.path.isdir))
+        raise ValueError(f"--models: there is no folder {place}.{close}")
+    if Path(place).suffix in FILES:
+        what = "file" if place.endswith(".onnx") else "checkpoint"
+        raise ValueError(f"--models: there is no {what} {place}.{did_you_mean(close_paths(place))}")
 
 
 def measured(chosen):

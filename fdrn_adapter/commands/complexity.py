@@ -27,8 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Print the table, or JSON; returns the exit code (1 if nothing could be built)."""
-    options.check_networks(args.codebase)
     models = chosen(args.models)
+    options.check_networks(args.codebase, models)
     from tqdm import tqdm
 
     from fdrn_adapter import zoo

@@ -50,8 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run the demo; returns the exit code."""
-    options.check_networks(args.codebase)
     models = chosen(default_models() if args.models is None else args.models)
+    options.check_networks(args.codebase, models)
     out = writable_folder(args.out)
     from fdrn_adapter.optional import require_matplotlib
     from fdrn_adapter.timing import demo, demo_report, drawing, speed

@@ -33,6 +33,7 @@ def _processors() -> int:
 def main(args: argparse.Namespace) -> int:
     """Encode; returns the exit code: 1 where an image could not be read or a file is damaged."""
     options.check_networks(None, [args.model])
+    options.check_encoder(args.encoder)
     out = writable_folder(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_images
     from fdrn_adapter.training.batched import embeddings, encoding

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Iterable
 
 from fdrn_adapter import codebase as code_bases
+from fdrn_adapter.encoders import onnx_file
 from fdrn_adapter.engines.choice import names
 from fdrn_adapter.engines.engine import EXACT, FAST
 from fdrn_adapter.zoo.entries import check_source
@@ -35,6 +36,25 @@ def check_networks(codebase: str | None, sources: Iterable[str | None] = ()) -> 
     for source in sources:
         if source is not None:
             check_source(source)
+
+
+def check_encoder(encoder: str | None, required: bool = True) -> None:
+    """See that the file of `--encoder onnx:FILE` is there, as `check_networks` does.
+
+    Args:
+        encoder: as given to --encoder.
+        required: whether images will be encoded, so that "onnx:" alone needs its variable.
+
+    Raises:
+        ValueError: it is not there; what looks like it is named.
+    """
+    if encoder is None or not encoder.startswith(onnx_file.PREFIX):
+        return
+    if onnx_file.file_of(encoder) is None and required:
+        raise ValueError(
+            f"--encoder onnx: is the file of the variable {onnx_file.VARIABLE}, which is not set; "
+            "set it, or write --encoder onnx:FILE."
+        )
 
 
 def add_engine(

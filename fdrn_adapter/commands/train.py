@@ -79,6 +79,7 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Train; returns the exit code, 130 after Ctrl-C."""
     options.check_networks(args.codebase, [args.model])
+    options.check_encoder(args.encoder)
     if not args.dry_run:
         check_writable(args.out)
     from fdrn_adapter.evaluation.datasets.for_training import open_pictures

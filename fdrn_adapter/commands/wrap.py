@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--init", choices=("identity", "paper"), default="identity",
                         help="how the new modules start (default: %(default)s)")
     parser.add_argument("--encoder", metavar="E",
-                        help="hrnet18, hrnet18s, segformer_b0, segformer_b1 or timm:NAME")
+                        help="hrnet18, hrnet18s, segformer_b0, segformer_b1, timm:NAME, "
+                             "distilled_lite0 or onnx:FILE")
     parser.add_argument("--encoder-weights", metavar="W",
                         help="file, 'pretrained', or a package with weights; default: the host's")
     for name in NUMBERS:
@@ -51,6 +52,8 @@ def main(args: argparse.Namespace) -> int:
     stock, out = Path(args.stock), Path(args.out)
     options.check_networks(args.codebase)
     _check_stock(stock)
+    options.check_encoder(args.encoder, required=False)
+    _check_weights(args.encoder_weights)
     if not out.parent.is_dir():
         raise ValueError(f"{out}: there is no folder {out.parent}.")
     if out.exists() and out.samefile(stock):
@@ -92,6 +95,15 @@ def _check_stock(stock: Path) -> None:
         raise ValueError(f"{stock} is a folder; pass the file of a stock checkpoint.{inside}")
     close = did_you_mean(close_paths(stock))
     raise ValueError(f"There is no checkpoint {stock}.{close}")
+
+
+def _check_weights(weights: str | None) -> None:
+    """See that a file of weights is there, as `_check_stock`; other words are left to `wrap`."""
+    path = Path(weights or "")
+    if (path.suffix or len(path.parts) > 1) and not path.is_file():
+        raise ValueError(
+            f"--encoder-weights: there is no file {weights}.{did_you_mean(close_paths(path))}"
+        )
 
 
 def _used_as_it_is(network: str) -> str:

@@ -1,6 +1,8 @@
 """F1, the image encoder, and the backbones that it can have."""
 
-from fdrn_adapter.encoders.backbone import Backbone, EncoderFamily, Tap
-from fdrn_adapter.encoders.catalogue import FAMILIES, encoder_names
+from fdrn_adapter import lazy
 
-__all__ = ["FAMILIES", "Backbone", "EncoderFamily", "Tap", "encoder_names"]
+__getattr__, __dir__, __all__ = lazy.face(__name__, {
+    "backbone": ("Backbone", "EncoderFamily", "Tap"),
+    "catalogue": ("FAMILIES", "encoder_names"),
+})

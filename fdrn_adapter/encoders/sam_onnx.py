@@ -19,14 +19,13 @@ from torch import Tensor
 
 from fdrn_adapter.encoders import sam_image, sam_space
 from fdrn_adapter.encoders.backbone import EMBEDDING, Backbone, EncoderFamily, Tap
+from fdrn_adapter.encoders.onnx_file import PREFIX, VARIABLE, file_of
 from fdrn_adapter.features.roi import Grid
 from fdrn_adapter.hosts.description import HostInfo
 from fdrn_adapter.output_folders import checksum
 
 logger = logging.getLogger(__name__)
 
-PREFIX = "onnx:"
-VARIABLE = "FDRN_SAM_ENCODER"
 SIDE, STRIDE = 1024, 16
 
 
@@ -134,11 +133,7 @@ class SamOnnx(Backbone):
 
 def _found(name: str) -> Path | None:
     """The file of a path, or, for a bare name, that of the variable; None where that is not set."""
-    path = name if os.sep in name else os.environ.get(VARIABLE)
-    if path and not Path(path).is_file():
-        what = f"encoder='{PREFIX}{name}'" if path == name else f"{VARIABLE}={path}"
-        raise ValueError(f"{what}: there is no such file.")
-    return Path(path) if path else None
+    return file_of(PREFIX + name if os.sep in name else PREFIX)
 
 
 def _compiled(path: Path, engine: str, threads: int) -> tuple[Any, sam_image.ImageInput]:
@@ -218,15 +213,11 @@ class SamOnnxFamily(EncoderFamily):
         return re.fullmatch(PREFIX + "([A-Za-z0-9][A-Za-z0-9_.-]*)?", encoder) is not None
 
     def full_name(self, encoder: str) -> str:
-        name = encoder.removeprefix(PREFIX)
-        if not name:
+        if encoder == PREFIX:
             return encoder
-        if not Path(name).is_file():
-            raise ValueError(
-                f"encoder={encoder!r}: there is no file {name!r}. Name the image encoder of SAM or "
-                f"one like it in ONNX, or 'onnx:' alone for that of the variable {VARIABLE}."
-            )
-        return PREFIX + str(Path(name).resolve())
+        path = file_of(encoder)
+        assert path is not None
+        return PREFIX + str(path.resolve())
 
     def build(
         self, encoder: str, host: Any, info: HostInfo, b_low: int | None, b_high: int | None

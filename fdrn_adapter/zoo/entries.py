@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from fdrn_adapter.close_names import close_names, close_paths, did_you_mean
+from fdrn_adapter.encoders import onnx_file
 
 DEFAULT_NAME = "distilled-hrnet18s"  # asked where adapters are told no other
 TRAINED = "model.pth"  # what `fdrn train` ends with
@@ -113,10 +114,15 @@ def check_source(source: str) -> None:
         source: a name of the zoo, or a checkpoint: a file, or a folder of `save_pretrained`.
 
     Raises:
-        ValueError: there is no such thing; what looks like it comes first.
+        ValueError: there is no such thing, or not the file that the variable of its image encoder
+            names; what looks like it comes first.
     """
     path = Path(source)
-    if source in names() or path.is_file():
+    if source in names():
+        if (info(source).fdrn or {}).get("encoder") == onnx_file.PREFIX:
+            onnx_file.file_of(onnx_file.PREFIX)
+        return
+    if path.is_file():
         return
     if path.is_dir():
         # Waits for torch, which a folder of that kind needs in any case.

@@ -28,6 +28,7 @@ COMMANDS = {
 }
 SEVERAL = ("benchmark", "complexity", "demo", "gallery", "profile")  # have --models
 ZOO_ONLY = ("complexity", "demo")
+ENCODERS = ("encode", "train", "wrap")  # have --encoder
 MODEL, FILE = "lite-fdrn-context", "net.pth"
 
 
@@ -70,6 +71,55 @@ def test_no_network_of_that_name(command, tmp_path):
     said = run(tmp_path, command, *model_of(command, "lite-fdrn-contxt"))
     assert "There is no" in said and "'lite-fdrn-contxt'" in said
     assert f"Did you mean '{MODEL}'" in said
+
+
+def test_all_commands_with_an_encoder_are_tried(capsys):
+    found = []
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        found += [command] * ("--encoder " in capsys.readouterr().out)
+    assert sorted(found) == list(ENCODERS)
+
+
+@pytest.mark.parametrize("command", ENCODERS)
+def test_no_file_of_the_encoder(command, tmp_path):
+    (tmp_path / "tiny_sam.onnx").touch()
+    words = [FILE, "OUT.pth"] if command == "wrap" else []
+    said = run(tmp_path, command, *words, "--encoder", "onnx:tinny_sam.onnx")
+    assert "there is no file 'tinny_sam.onnx'. Did you mean 'tiny_sam.onnx'?" in said
+
+
+@pytest.mark.parametrize("command", [*ENCODERS, "segment", "benchmark", "demo", "complexity"])
+def test_no_file_of_the_encoders_variable(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("FDRN_SAM_ENCODER", "tinny_sam.onnx")
+    (tmp_path / "tiny_sam.onnx").touch()
+    words = {"wrap": [FILE, "OUT.pth"]}.get(command, [])
+    words += ["--encoder", "onnx:"] if command in ENCODERS else model_of(command, "sam-hrnet18s")
+    said = run(tmp_path, command, *words)
+    assert "FDRN_SAM_ENCODER=tinny_sam.onnx: there is no such file. Did you mean 'tiny_s" in said
+
+
+@pytest.mark.parametrize("command", ["encode", "train"])
+def test_images_are_encoded_by_a_file_that_is_named(command, tmp_path, monkeypatch):
+    monkeypatch.delenv("FDRN_SAM_ENCODER", raising=False)
+    said = run(tmp_path, command, "--encoder", "onnx:")
+    assert "the variable FDRN_SAM_ENCODER, which is not set" in said
+
+
+def test_no_weights_for_the_encoder(tmp_path):
+    said = run(tmp_path, "wrap", FILE, "OUT.pth", "--encoder-weights", "nett.pth")
+    assert "there is no file nett.pth. Did you mean 'net.pth'?" in said
+
+
+@pytest.mark.parametrize(("models", "what"), [
+    ("sam:enc.onnx,decc.onnx", "file enc.onnx"), ("s=sam:encoder.onnx,decc.onnx", "file decc.onnx"),
+    ("onnx:exportt", "folder exportt. Did you mean 'export'?"), ("brs:nett.pth", "checkpoint nett"),
+])
+def test_no_file_of_a_method(models, what, tmp_path):
+    (tmp_path / "encoder.onnx").touch()
+    (tmp_path / "export").mkdir()
+    assert f"--models: there is no {what}" in run(tmp_path, "benchmark", "--models", models)
 
 
 def test_a_training_that_was_stopped_is_named(tmp_path, capsys):

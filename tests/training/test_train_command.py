@@ -182,6 +182,7 @@ def test_pictures_that_cannot_be_used_are_no_matter_of_min_share(start, tmp_path
     (["--host", "resnet"], "There is no host 'resnet'"),
     (["--device", "cuda"], "no GPU"),
     (["--sizes", "100"], "multiples of 32"),
+    (["--features", "none", "--dry-run"], "There is no none/manifest.json"),
 ])
 def test_what_cannot_be(words, message, data, tmp_path, capsys):
     if "cuda" in words and torch.cuda.is_available():

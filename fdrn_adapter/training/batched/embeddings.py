@@ -184,6 +184,20 @@ def _read_manifest(path: Path, head: dict[str, Any]) -> dict[str, dict]:
     return images
 
 
+def require_manifest(folder: Path) -> Path:
+    """The manifest of a folder of embeddings.
+
+    Raises:
+        ValueError: there is none.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise ValueError(
+            f"There is no {path}: write embeddings with `fdrn encode --out {folder}`."
+        )
+    return path
+
+
 class Embeddings:
     """Reads what `write_embeddings` wrote.
 
@@ -197,11 +211,7 @@ class Embeddings:
 
     def __init__(self, folder: Path, encoder: ImageEncoder):
         self.folder = Path(folder)
-        path = self.folder / MANIFEST
-        if not path.is_file():
-            raise ValueError(
-                f"There is no {path}: write embeddings with `fdrn encode --out {self.folder}`."
-            )
+        path = require_manifest(self.folder)
         head = {"format": FORMAT, "encoder": _public_name(encoder),
                 "identity": identity_of(encoder), **_layout(encoder), "dtype": "float16"}
         self._kept = _read_manifest(path, head)

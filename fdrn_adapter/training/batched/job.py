@@ -21,7 +21,11 @@ from fdrn_adapter.hosts.catalogue import encoder_of
 from fdrn_adapter.output_folders import only_writer
 from fdrn_adapter.training.batched import duration, processes, resumable
 from fdrn_adapter.training.batched.corpus import Corpus
-from fdrn_adapter.training.batched.embeddings import Embeddings, gives_embedding
+from fdrn_adapter.training.batched.embeddings import (
+    Embeddings,
+    gives_embedding,
+    require_manifest,
+)
 from fdrn_adapter.training.batched.encoding import encode
 from fdrn_adapter.training.batched.interrupts import asked_by_ctrl_c
 from fdrn_adapter.training.batched.pictures import MIN_SHARE, KeptPicture, Picture, keep
@@ -91,6 +95,7 @@ class Job:
             self.features = self.out / "embeddings"
             self.writes_features = True
         else:
+            require_manifest(self.features)
             self.writes_features = False
 
     @property
