@@ -6,7 +6,7 @@ import argparse
 import json
 
 import pytest
-from support.codebase_fixtures import checkout, forked, hash_tree, write_files
+from support.codebase_fixtures import checkout, forked, hash_tree, python, write_files
 
 from fdrn_adapter import checkup
 from fdrn_adapter.commands import doctor
@@ -63,6 +63,17 @@ def test_real_checkout_can_run_and_stays_as_it_is(variable, tmp_path):
     assert process.returncode == 0, report
     assert {p["state"] for p in report["patches"]} <= {"applied", "already fixed"}
     assert hash_tree(root) == before
+
+
+def test_the_end_is_not_a_search_through_all_that_was_imported(tmp_path):
+    write_files(tmp_path / "fork", {"isegm/model/ops.py": "import torch\n"})
+    code = (
+        "import atexit, gc, sys\nfrom fdrn_adapter import cli\n"
+        "atexit.register(lambda: print('FROZEN', gc.get_freeze_count() > 50_000))\n"  # runs last
+        "cli.main(sys.argv[1:])"
+    )
+    process = python("-c", code, "doctor", "--codebase", "fork", cwd=tmp_path)
+    assert "FROZEN True" in process.stdout, process.stderr
 
 
 def test_missing_library_is_named(monkeypatch):
