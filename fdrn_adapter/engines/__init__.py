@@ -8,6 +8,8 @@ from fdrn_adapter import lazy
 
 __getattr__, __dir__, __all__ = lazy.face(__name__, {
     "accelerated": ("LARGE_PX", "AcceleratedModel", "accelerate", "beside", "runner_of"),
+    "batched": ("Batched",),
+    "batches": ("Batches", "most_by_default"),
     "choice": ("CUDA", "ENGINES", "VARIABLE", "available", "names", "resolve"),
     "engine": ("Compiled", "Engine", "EngineNotInstalledError"),
 })

@@ -20,6 +20,14 @@ class Disk:
     inside: np.ndarray
 
 
+def with_rows(points: Tensor, number: int) -> Tensor:
+    """Points (B, 2N, 3), N positive then N negative, with room for `number` of each: rows of -1."""
+    half = points.shape[1] // 2
+    padded = points.new_full((len(points), 2, number, 3), -1)
+    padded[:, :, :half] = points.reshape(len(points), 2, half, 3)
+    return padded.view(len(points), 2 * number, 3)
+
+
 def draw_maps(module: nn.Module, points: Tensor, size: tuple[int, int]) -> Tensor:
     """(B, 2, H, W) of positive and negative clicks.
 

@@ -123,7 +123,7 @@ class Crops:
 
     def find(self, crop: Tensor, recycling: Recycling | None) -> tuple | None:
         """What was kept for this crop, if its pixels are the same."""
-        if recycling is None:  # nothing tells one image from another
+        if not _has_place(recycling):
             return None
         with self._lock:
             owner, pixels, found = self._kept.get(id(recycling.kept), (None, None, None))
@@ -131,7 +131,7 @@ class Crops:
         return found if same else None
 
     def keep(self, crop: Tensor, recycling: Recycling | None, made: tuple) -> None:
-        if recycling is None:
+        if not _has_place(recycling):
             return
         key = id(recycling.kept)
         with self._lock:
@@ -139,6 +139,12 @@ class Crops:
             self._kept.move_to_end(key)
             while len(self._kept) > KEPT_CROPS:
                 self._kept.popitem(last=False)
+
+
+def _has_place(recycling: Recycling | None) -> bool:
+    """Whether something tells one image from another: not without features, nor in a batch of
+    sessions, which will hardly come again."""
+    return recycling is not None and recycling.kept is not None
 
 
 def _axes(inputs: dict[str, Tensor]) -> dict[str, dict[int, str]]:

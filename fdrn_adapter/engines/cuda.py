@@ -32,6 +32,7 @@ from fdrn_adapter.engines.cuda_graphs import (
     float32_arithmetic,
     on_device,
     to_host,
+    to_power_of_two,
     with_room,
 )
 from fdrn_adapter.engines.cuda_modules import ClickOnDevice, EncodeOnDevice, RefineOnDevice
@@ -140,7 +141,8 @@ class CudaRunner:
         with self._lock:
             if self._click is None:
                 self._build_click(image, points, recycling, taken)
-        logits, *rest = self._click.run(image, with_room(points), *taken)
+        inputs = map(to_power_of_two, (image, with_room(points), *taken))
+        logits, *rest = (made[: len(image)] for made in self._click.run(*inputs))
         if image.device.type == "cpu":
             logits = to_host(logits)
             if self._click.dtype != torch.float32 and not logits.isfinite().all():
@@ -212,7 +214,8 @@ class CudaRunner:
             if self._refine is None:
                 self._build_refine(image, points, features, logits, boxes)
         features = self._refine.module.projected(features.to(self.device))
-        made = self._refine(image, with_room(points), features, logits, boxes)
+        inputs = map(to_power_of_two, (image, with_room(points), features, logits, boxes))
+        made = [t[: len(image)] for t in self._refine(*inputs)]
         if image.device.type == "cpu":
             made = [to_host(t) for t in made]
         return dict(zip(("instances_refined", "instances_coarse"), made, strict=True))
@@ -227,7 +230,7 @@ class CudaRunner:
         for dtype in dtypes:
             made = RefineOnDevice(graphs.private_copy(model), self.device, dtype)
             generator = torch.Generator().manual_seed(0)
-            size = (len(image), made.channels or features.shape[1], *features.shape[2:])
+            size = (len(features), made.channels or features.shape[1], *features.shape[2:])
             given = torch.rand(size, generator=generator)
             with float32_arithmetic(EXACT):
                 wanted = model.refine(*(

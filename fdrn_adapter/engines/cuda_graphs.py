@@ -8,12 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from fdrn_adapter.engines.click_maps import with_rows
 from fdrn_adapter.engines.engine import EXACT, FAST
 
 logger = logging.getLogger(__name__)
 
 CHANNELS_LAST = {EXACT: True, FAST: True}
-MAX_GRAPHS = 6  # captured sizes of a kind; further ones run kernel by kernel
+# Captured sizes of a kind: batches of 1, 2, 4, 8 with two numbers of clicks, say. Further ones run
+# kernel by kernel.
+MAX_GRAPHS = 8
 WARMUP = 3  # runs before a capture
 POINTS = 16  # clicks of each sign that a graph has room for; doubled where there are more
 
@@ -136,9 +139,13 @@ def with_room(points: Tensor) -> Tensor:
     room = POINTS
     while room < number:
         room *= 2
-    padded = torch.full((len(points), 2, room, 3), -1.0, device=points.device)
-    padded[:, :, :number] = points.reshape(len(points), 2, number, 3)
-    return padded.view(len(points), 2 * room, 3)
+    return with_rows(points.float(), room)
+
+
+def to_power_of_two(t: Tensor) -> Tensor:
+    """A batch padded by its last sample to 1, 2, 4, 8, ... samples, so that few graphs serve."""
+    missing = (1 << (len(t) - 1).bit_length()) - len(t)
+    return torch.cat([t, t[-1:].expand(missing, *t.shape[1:])]) if missing else t
 
 
 @contextlib.contextmanager

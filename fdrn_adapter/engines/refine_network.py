@@ -64,7 +64,7 @@ class RefineNetwork:
     def _check(self, model: nn.Module, image, points, features, logits, boxes, name: str) -> None:
         """Compare with the host's `refine`, on features of the host's own kind."""
         channels = features.shape[1] if self._projection is None else self._projection.in_channels
-        features = torch.rand(len(image), channels, *features.shape[2:])
+        features = torch.rand(len(features), channels, *features.shape[2:])
         want = model.refine(image, points, features, logits, boxes)["instances_refined"]
         got = self.run(image, points, features, logits, boxes)["instances_refined"]
         check_logits(f"{name}, refinement,", want, got)

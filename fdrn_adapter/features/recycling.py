@@ -140,6 +140,28 @@ class Recycling:
         return torch.cat(pieces)
 
 
+class JoinedRecycling(Recycling):
+    """Several recyclings as one batch, each aligned and kept as it would be alone.
+
+    Args:
+        parts: in the order of their crops in the batch; of any images, also of the same one.
+    """
+
+    def __init__(self, parts: Sequence[Recycling]):
+        self.parts = tuple(parts)
+        self.features = tuple(f for part in self.parts for f in part.features)
+        self.owners = [owner for part in self.parts for owner in part.owners]
+        self.rois = torch.cat([part.rois for part in self.parts])
+        self.kept = None  # each part has its own
+
+    def take(
+        self, intake: Intake, crop_size: tuple[int, int], out_size: tuple[int, int] | None = None,
+        separable: bool = False,
+    ) -> Tensor:
+        """See `Recycling.take`."""
+        return torch.cat([p.take(intake, crop_size, out_size, separable) for p in self.parts])
+
+
 class DeferredRecycling:
     """Features that are encoded when the network first asks for them, once per training phase.
 

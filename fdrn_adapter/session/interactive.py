@@ -55,6 +55,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         precision: "exact", or "fast": fewer bits where masks stay the same and the processor is
             faster with them (the log says what was chosen); default what the variable
             FDRN_PRECISION says, else "exact".
+        batches: runs clicks of sessions in several threads together; shared by them.
 
     Raises:
         ValueError: unknown or missing engine, unknown precision, a model in training mode or of
@@ -66,6 +67,7 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         threshold: float | None = None, cache_bytes: int = DEFAULT_BYTES,
         feature_cache: FeatureCache | None = None, first_twice: bool | None = None,
         honour_clicks: bool | None = None, precision: str | None = None,
+        batches: engines.Batches | None = None,
     ):
         self._start_calls()
         engine = engines.resolve(engine, model if isinstance(model, nn.Module) else None)
@@ -80,12 +82,12 @@ class InteractiveSession(Objects, Edits, StartBox, StateFile, AsStock, OneByOne)
         )
         self.model, self.engine, self.threshold = model, engine, use["threshold"]
         expansion = use.pop("expansion")
-        self._options = {**use, "flip": flip, "precision": precision}
+        self._options = {**use, "flip": flip, "precision": precision, "batches": batches}
         self._cache = FeatureCache(cache_bytes) if feature_cache is None else feature_cache
         device = next(model.parameters()).device
         self.pipeline = Pipeline(
             model, info, device, use["crop"], flip, self._cache, engine, expansion,
-            use["first_twice"], use["honour_clicks"], precision,
+            use["first_twice"], use["honour_clicks"], precision, batches,
         )
         self._image: np.ndarray | None = None
         self._left, self._left_bytes = OrderedDict(), cache_bytes

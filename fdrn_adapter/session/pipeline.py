@@ -102,6 +102,7 @@ class Pipeline:
         model, info, device, crop, flip, feature_cache, engine, expansion: see `stock_predictor`.
         first_twice, honour_clicks: see `model.inference.Inference`.
         precision: see `stock_predictor`.
+        batches: gathers clicks of pipelines in several threads, see `engines.batches`.
 
     Attributes:
         net: what is called: the model, in an engine or as it is.
@@ -116,13 +117,16 @@ class Pipeline:
         self, model: nn.Module, info: HostInfo, device: Any, crop: int | None, flip: bool,
         feature_cache: FeatureCache | None = None, engine: str = "eager", expansion: float = 1.4,
         first_twice: bool = False, honour_clicks: bool = False, precision: str | None = None,
+        batches: engines.Batches | None = None,
     ):
         self.first_twice, self.honour_clicks = first_twice, honour_clicks
         self.predictor = stock_predictor(
             model, info, device, crop, flip, feature_cache, engine, expansion, precision
         )
         self.crop = info.fdrn_crop if crop is None else crop
-        self.net = self.predictor.net
+        net = self.predictor.net
+        self.net = net if batches is None else engines.Batched(net, batches)
+        self._coming = nullcontext if batches is None else batches.coming
         self.recycled: RecycledImage | None = getattr(self.predictor, "recycled", None)
         self.rules = StockRules(self.predictor, info.package)
         self.steps: LeanRitm | None = LeanRitm(self.rules)
@@ -151,7 +155,7 @@ class Pipeline:
             state = self._blank(tensor)
             if self.recycled is not None:
                 self.recycled.take(tensor, image, features)
-            elif isinstance(self.net, engines.AcceleratedModel):
+            elif isinstance(self.predictor.net, engines.AcceleratedModel):
                 self.net.look_at_weights()
         self.image, self.state = tensor, state
 
@@ -226,7 +230,7 @@ class Pipeline:
             index_offset: what their order starts from; 1 after a mask that was given.
         """
         stock = self.rules.clicks(clicks, index_offset, self.numbers)
-        with engines.beside(self.net, self.pixels_in_use()):
+        with engines.beside(self.net, self.pixels_in_use()), self._coming():
             click = self._stock_click if self.steps is None else self._clicked
             state = click(stock, self.state)
             if self.first_twice and len(clicks) == 1 and self.state.prob is None:
