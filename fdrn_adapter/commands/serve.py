@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                              "users of this machine do not see")
     options.add_engine(parser)
     options.add_codebase(parser)
+    parser.add_argument("--batch", metavar="N", type=int,
+                        help="users whose clicks may be run in one call of the network when they "
+                             "come at the same time; 1 for one after the other (default: 8 with "
+                             "--engine cuda, else 1: a CPU gains little)")
     parser.add_argument("--memory", metavar="MIB", type=int, default=1024,
                         help="for images, objects and features (default: %(default)s)")
     parser.add_argument("--max-body", metavar="MIB", type=int, default=64,
@@ -66,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
                          max_pixels=limits.pixels)
     socket = ports.taken(args.host, args.port)
     served = open_model(args.model, args.codebase, args.memory * 2**20,
-                        engine=args.engine, crop=args.crop)
+                        engine=args.engine, crop=args.crop, batch=args.batch)
     print(f"{args.model} ({served.bridge.engine}) warms up ...", file=sys.stderr, flush=True)
     served.bridge.warm_up()
     config = uvicorn.Config(

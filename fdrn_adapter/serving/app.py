@@ -34,15 +34,16 @@ class Server:
 
     def __init__(self, served: ServedModel, limits: Limits, source: LabelStudio):
         self.served, self.limits, self.source = served, limits, source
-        self.queue = ModelQueue(limits.waiting)
-        bridge = served.bridge
+        bridge, batches = served.bridge, served.bridge.batches
+        # As many again as are in a batch come from their clients or go back meanwhile.
+        self.queue = ModelQueue(limits.waiting, 1 if batches is None else 2 * batches.most)
         self.metrics = Metrics({
             "fdrn_images": ("Images remembered.", lambda: len(bridge.image_keys)),
             "fdrn_remembered_bytes": ("Bytes of images, objects and features.",
                                       lambda: bridge.nbytes),
             "fdrn_waiting_requests": ("Requests that wait for the network or run.",
                                       lambda: self.queue.waiting),
-        })
+        }, batches)
 
     def routes(self) -> list[Route]:
         """All routes."""

@@ -10,12 +10,14 @@ asked, and when, plays no part. So whatever is dropped to save memory comes back
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from torch import nn
 
+from fdrn_adapter import engines
 from fdrn_adapter.features.cache import FeatureCache, content_key
 from fdrn_adapter.images import as_rgb
 from fdrn_adapter.serving.image_objects import ImageObjects
@@ -64,21 +66,33 @@ class PromptSession:
         model: an FDRN model or a stock network, in eval mode.
         max_bytes: limit of what is remembered, half of it for features and half for images and
             objects; those that were not asked for the longest are dropped. What is in use stays.
+        batch: how many objects' clicks are run in one call of the network where several threads
+            ask at the same time; 1 for none, default what pays in the engine (8 in "cuda").
         **options: of InteractiveSession: engine, crop, flip, threshold.
 
     Raises:
         ValueError: as InteractiveSession does.
+
+    Attributes:
+        batches: that gather clicks, None for none.
     """
 
-    def __init__(self, model: nn.Module, max_bytes: int = DEFAULT_BYTES, **options: Any):
+    def __init__(
+        self, model: nn.Module, max_bytes: int = DEFAULT_BYTES, batch: int | None = None,
+        **options: Any,
+    ):
         if max_bytes < 0:
             raise ValueError(f"max_bytes should be 0 or more, got {max_bytes}.")
         self._features = FeatureCache(max_bytes // 2)
         self._max_bytes = max_bytes // 2
+        self.batches: engines.Batches | None = None
         self._new_session = lambda: InteractiveSession(
-            model, feature_cache=self._features, **options
+            model, feature_cache=self._features, batches=self.batches, **options
         )
         self.engine = self._new_session().engine  # options are checked now, not at the first image
+        batch = engines.most_by_default(self.engine) if batch is None else batch
+        if batch != 1:
+            self.batches = engines.Batches(batch)
         self._images: OrderedDict[str, ImageObjects] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -140,7 +154,8 @@ class PromptSession:
 
     def warm_up(self) -> None:
         """Compile what the engine needs, so that the first request is as fast as others."""
-        self._new_session().warm_up()
+        with nullcontext() if self.batches is None else self.batches.rehearsal():
+            self._new_session().warm_up()
 
     def forget(self, image_key: str | None = None) -> None:
         """Drop an image and its objects, or all images and features."""

@@ -104,18 +104,19 @@ def decoded_mask(text: str, max_pixels: int) -> np.ndarray:
 
 
 class ModelQueue:
-    """One request at a time for one network, first come, first served.
+    """A few requests at a time for one network, first come, first served.
 
     Many users then wait for each other a little, instead of all fighting over the same cores.
 
     Args:
         most: requests that may wait; further ones are told to come back.
+        at_once: requests that run at a time: one, unless the network runs several together.
     """
 
-    def __init__(self, most: int):
+    def __init__(self, most: int, at_once: int = 1):
         self._most, self.waiting = most, 0
-        self._turn = asyncio.Semaphore(1)
-        self._thread = ThreadPoolExecutor(1, "fdrn-model")
+        self._turn = asyncio.Semaphore(at_once)
+        self._threads = ThreadPoolExecutor(at_once, "fdrn-model")
 
     async def run(self, work: Callable[[], T], gone: Callable[[], Awaitable[bool]]) -> T:
         """Do some work when its turn has come, unless who asked for it is gone by then."""
@@ -128,7 +129,7 @@ class ModelQueue:
             async with self._turn:
                 if await gone():
                     raise RequestError(499, "client_gone", "The client went away.")
-                running = asyncio.get_running_loop().run_in_executor(self._thread, work)
+                running = asyncio.get_running_loop().run_in_executor(self._threads, work)
                 # A cancelled request must not let the next one in while its work goes on.
                 try:
                     return await asyncio.shield(running)
@@ -140,4 +141,4 @@ class ModelQueue:
 
     def close(self) -> None:
         """Let what runs finish."""
-        self._thread.shutdown(wait=True)
+        self._threads.shutdown(wait=True)

@@ -4,14 +4,24 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
+from fdrn_adapter.engines import Batches
+
+SIZES = (1, 2, 4, 8, 16, 32)
 BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """Requests by route and status, their times, and clicks; gauges are asked when read."""
+    """Requests by route and status, their times, and clicks; gauges are asked when read.
 
-    def __init__(self, gauges: dict[str, tuple[str, Callable[[], float]]]):
-        self._gauges = gauges  # name -> (help, value)
+    Args:
+        gauges: name -> (help, value).
+        batches: that clicks go through, None for none; asked when read.
+    """
+
+    def __init__(
+        self, gauges: dict[str, tuple[str, Callable[[], float]]], batches: Batches | None = None
+    ):
+        self._gauges, self._batches = gauges, batches
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, int]] = Counter()
         self._buckets: Counter[tuple[str, float]] = Counter()
@@ -50,6 +60,8 @@ class Metrics:
             lines += ["# HELP fdrn_clicks_total Clicks in answers.",
                       "# TYPE fdrn_clicks_total counter"]
             lines += [f'fdrn_clicks_total{{kind="{k}"}} {n}' for k, n in self._clicks.items()]
+        if self._batches is not None:
+            lines += _batch_lines(self._batches)
         for name, (text, value) in self._gauges.items():
             lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value():g}"]
         return "\n".join(lines) + "\n"
@@ -63,3 +75,21 @@ class Metrics:
             f'{name}_sum{{route="{route}"}} {self._seconds[route]:.6f}',
             f'{name}_count{{route="{route}"}} {count}',
         ]
+
+
+def _batch_lines(batches: Batches) -> list[str]:
+    """How many sessions were run in a call of the network; the count is that of such calls."""
+    name, sizes = "fdrn_batch_sessions", batches.sizes
+    lines = [f"# HELP {name} Sessions whose clicks were run in one call of the network.",
+             f"# TYPE {name} histogram"]
+    for call in sorted({called for called, _ in sizes}):
+        found = {size: n for (called, size), n in sizes.items() if called == call}
+        count, label = sum(found.values()), f'call="{call}"'
+        within = {str(b): sum(n for size, n in found.items() if size <= b) for b in SIZES}
+        lines += [f'{name}_bucket{{{label},le="{b}"}} {n}' for b, n in within.items()]
+        lines += [f'{name}_bucket{{{label},le="+Inf"}} {count}',
+                  f"{name}_sum{{{label}}} {sum(size * n for size, n in found.items())}",
+                  f"{name}_count{{{label}}} {count}"]
+    failed = "fdrn_batches_failed_total"
+    return [*lines, f"# HELP {failed} Batches that failed, whose clicks were run one by one.",
+            f"# TYPE {failed} counter", f"{failed} {batches.failed}"]

@@ -26,7 +26,8 @@ def open_model(
         model: name of the zoo, or path of a checkpoint.
         codebase: checkout to build it from; None for what is installed.
         max_bytes: see `PromptSession`.
-        **options: of InteractiveSession; `crop` is the network's own by default.
+        **options: `batch` of `PromptSession`, and those of InteractiveSession; `crop` is the
+            network's own by default.
 
     Raises:
         ValueError: there is no such network, or an option is out of range.
