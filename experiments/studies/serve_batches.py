@@ -256,7 +256,8 @@ def main() -> int:
         torch.set_num_threads(args.threads)
     ways = Servers(args) if args.http else Sessions(args)
     try:
-        print(f"{args.model}, engine {ways.engine}; {Machine.here()}")
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        print(f"{args.model}, engine {ways.engine}; {Machine.here()}; {gpu}")
         print(f"medians of {args.rounds} rounds in turns, each user clicks {args.clicks} times")
         print("users  way             clicks a second (least to most)  ms a click  in a call")
         for count in map(int, args.users.split(",")):

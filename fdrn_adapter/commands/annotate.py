@@ -51,8 +51,7 @@ def main(args: argparse.Namespace) -> int:
 
     project = Project(args.folder)
     try:
-        served = open_model(args.model, args.codebase, engine=args.engine, crop=args.crop,
-                            batch=1)  # for one user
+        served = open_model(args.model, args.codebase, engine=args.engine, crop=args.crop)
         print(f"{args.model} ({served.bridge.engine}) warms up ...", flush=True)
         served.bridge.warm_up()
         config = uvicorn.Config(

@@ -67,7 +67,7 @@ class PromptSession:
         max_bytes: limit of what is remembered, half of it for features and half for images and
             objects; those that were not asked for the longest are dropped. What is in use stays.
         batch: how many objects' clicks are run in one call of the network where several threads
-            ask at the same time; 1 for none, default what pays in the engine (8 in "cuda").
+            ask at the same time; None for what pays in the engine (8 in "cuda", 1 elsewhere).
         **options: of InteractiveSession: engine, crop, flip, threshold.
 
     Raises:
@@ -78,7 +78,7 @@ class PromptSession:
     """
 
     def __init__(
-        self, model: nn.Module, max_bytes: int = DEFAULT_BYTES, batch: int | None = None,
+        self, model: nn.Module, max_bytes: int = DEFAULT_BYTES, batch: int | None = 1,
         **options: Any,
     ):
         if max_bytes < 0:

@@ -137,8 +137,8 @@ def test_ritm(engine, kind):
 
 
 def tolerance(engine):
-    """Of an engine that fuses otherwise for other batches: that of its graphs."""
-    return 1e-4 if engine in ("cuda", "openvino", "onnxruntime") else 1e-5
+    """Share of the logits' size; engines choose other kernels for other batches."""
+    return {"eager": 1e-5, "torch": 1e-5, "cuda": cuda.TOLERANCE}.get(engine, 1e-4)
 
 
 @pytest.mark.parametrize("kind", ["fdrn", "stock"])
@@ -156,8 +156,9 @@ def test_focalclick(engine, kind):
 
         want, got = users.alone(refined), users.together(refined)
         for a, b in ((want, got), (want, users.together(refined))):
-            check_same([m[0]["instances"] for m in a], [m[0]["instances"] for m in b], 1e-4)
-            check_same([m[1] for m in a], [m[1] for m in b], 1e-4)
+            most = tolerance(engine)
+            check_same([m[0]["instances"] for m in a], [m[0]["instances"] for m in b], most)
+            check_same([m[1] for m in a], [m[1] for m in b], most)
         assert users.batches.sizes == {("click", 3): 2, ("refine", 3): 2}
         assert users.batches.failed == 0
 
@@ -202,7 +203,7 @@ def test_an_engine_that_first_meets_a_batch(device, monkeypatch):
         model = fdrn(build_host("tiny"), encoder="hrnet18s")
         users = Users(model, engine)
         got = [made["instances"] for made in users.together()]
-        check_same([made["instances"] for made in users.alone()], got, 1e-4)
+        check_same([made["instances"] for made in users.alone()], got, tolerance(engine))
 
 
 def test_padding_to_powers_of_two():

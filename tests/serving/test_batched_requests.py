@@ -1,7 +1,10 @@
 """Users of one server whose clicks come at the same time: one call, and the masks of each alone."""
 
 import base64
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -113,12 +116,28 @@ def test_errors_reach_who_asked_and_nobody_else(model):
 
 def test_one_after_the_other_unless_it_pays(model, device, monkeypatch):
     monkeypatch.setenv(cuda.VARIABLE, str(device))
-    assert PromptSession(model).batches is None
-    assert PromptSession(model, engine="cuda", batch=1).batches is None
-    bridge = PromptSession(model, engine="cuda")
+    assert PromptSession(model, batch=None).batches is None
+    assert PromptSession(model, engine="cuda").batches is None
+    bridge = PromptSession(model, engine="cuda", batch=None)
     assert bridge.batches.most == 8
     with TestClient(make_app(ServedModel("tiny", PromptSession(model)))) as client:
         headers = {"host": "localhost"}
         assert "fdrn_batch" not in client.get("/metrics", headers=headers).text
     with pytest.raises(ValueError, match="A batch has 1 session or more"):
         PromptSession(model, batch=0)
+
+
+@pytest.mark.parametrize("options", [[], pytest.param(["--http"], marks=pytest.mark.slow)])
+def test_the_study_that_compares(model, options, tmp_path):
+    """experiments/studies/serve_batches.py prints a line for each way and number of users."""
+    fdrn_adapter.save(model, tmp_path / "fdrn.pth")
+    study = Path(__file__).parents[2] / "experiments/studies/serve_batches.py"
+    command = [sys.executable, study, "--model", tmp_path / "fdrn.pth", "--engine", "eager",
+               "--threads", "1", "--crop", "64", "--users", "1,3", "--batch", "2",
+               "--clicks", "6", "--rounds", "1", "--warmup", "0", *options]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    ways = ("one at a time", "batches") if options else ("one at a time", "threads", "batches")
+    found = [line for line in made.splitlines() if line.startswith(("    1  ", "    3  "))]
+    assert [line[7:21].strip() for line in found] == [*ways, *ways]
+    in_a_call = [float(line.split()[-2]) for line in found]
+    assert in_a_call[: len(ways)] == [1] * len(ways) and 1 < in_a_call[-1] <= 2
