@@ -51,6 +51,10 @@ def main(args: argparse.Namespace) -> int:
             f"On --host {args.host} everybody in the network could ask: give a token, best in the "
             f"environment variable {TOKEN}."
         )
+    if args.batch is not None and args.batch < 1:
+        raise ValueError(
+            f"--batch counts users whose clicks share a call, 1 or more: {args.batch}."
+        )
     options.check_networks(args.codebase, [args.model])
     try:
         import uvicorn

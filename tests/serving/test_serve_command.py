@@ -112,6 +112,12 @@ def test_other_addresses_need_a_token(capsys, monkeypatch):
     assert "give a token" in capsys.readouterr().err
 
 
+def test_a_batch_of_nobody_is_told_before_anything_is_loaded(tmp_path, capsys):
+    (tmp_path / "net.pth").touch()  # which could not be loaded
+    assert cli.main(["serve", "--model", str(tmp_path / "net.pth"), "--batch", "0"]) == 2
+    assert "--batch counts users whose clicks share a call, 1 or more: 0" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path, capsys):
     (tmp_path / "net.pth").touch()  # which could not be loaded
     with socket.socket() as other:
