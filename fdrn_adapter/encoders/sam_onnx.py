@@ -178,7 +178,10 @@ def _in_openvino(path: Path, output: str, name: str, threads: int) -> Any:
     except ImportError:
         return None
     core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    options = {
+        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # of processes beside each other, all were on the same core
+    }
     compiled = core.compile_model(core.read_model(path), "CPU", options)
     lock = threading.Lock()
 

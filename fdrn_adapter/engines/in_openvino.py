@@ -12,6 +12,9 @@ from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
+# By default OpenVINO ties its threads to cores, the first to the first: processes beside each other,
+# each with one thread, all ran on the same one.
+_ALWAYS = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 _EXACTLY = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
 _LOWER = {"INFERENCE_PRECISION_HINT": "bf16", "EXECUTION_MODE_HINT": "PERFORMANCE"}
 
@@ -39,10 +42,7 @@ def _compiled(precision: dict[str, str], graph, inputs, names, outputs, dynamic)
     import openvino  # optional
 
     core = openvino.Core()
-    config = {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": torch_threads.number(),
-        **precision,
-    }
+    config = {**_ALWAYS, "INFERENCE_NUM_THREADS": torch_threads.number(), **precision}
 
     def make() -> tuple[Any, bytes]:
         model = core.read_model(to_onnx(graph, inputs, names, outputs, dynamic))

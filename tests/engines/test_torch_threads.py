@@ -1,6 +1,9 @@
 """One thread of torch beside an engine, for the calling thread and for a while only."""
 
+import contextlib
+import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,3 +78,24 @@ def test_engines_with_threads_of_their_own_ask_for_it(two_threads, engine, numbe
         assert torch.get_num_threads() == number
     with engines.beside(net, engines.LARGE_PX):  # where torch has much to do
         assert torch.get_num_threads() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not say")
+def test_openvino_ties_no_thread_to_a_core(monkeypatch):
+    """Else all processes of one thread, as those of --jobs, would run on the same core."""
+    pytest.importorskip("openvino")
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    from fdrn_adapter.engines import in_openvino
+
+    monkeypatch.setattr(torch_threads, "number", lambda: 1)
+    graph, x = torch.nn.Conv2d(64, 64, 3).eval(), torch.rand(1, 64, 128, 128)
+    run = in_openvino.compile_graph(graph, [x], ["x"], ["y"])
+    thread = threading.Thread(target=lambda: [run(x) for _ in range(50)])
+    thread.start()
+    seen = set()
+    while thread.is_alive():
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
+                seen.add(tuple(os.sched_getaffinity(int(task.name))))
+    assert seen == {tuple(os.sched_getaffinity(0))}
