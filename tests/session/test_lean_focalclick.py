@@ -9,6 +9,7 @@ from support.focalclick import (
     run_clicks,
     run_pipeline,
     taught,
+    teach,
     zoom_in,
 )
 from support.stock import CLICKS, NARROW, picture
@@ -45,7 +46,7 @@ def lean(net, **options):
 @pytest.mark.parametrize("flip", [False, True], ids=["", "flip"])
 def test_probabilities_are_the_stock_predictors(host, wrapped, flip):
     if wrapped:
-        model = fdrn_adapter.wrap(host, init="paper", **NARROW)
+        model = teach(fdrn_adapter.wrap(host, init="paper", **NARROW).eval())
         stock = recycling_predictor_for(
             focal_predictor_class(), model, "cpu", zoom_in=zoom_in(skip_clicks=-1), infer_size=64,
             with_flip=flip,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdrn_adapter import codebase
+from fdrn_adapter.hosts.catalogue import host_of, is_fdrn
 from fdrn_adapter.session.interactive import SessionClick
 from fdrn_adapter.session.regions import whole_roi
 from support.codebase_fixtures import checkout
@@ -55,18 +56,32 @@ def build(kind: str, pipeline: str = "s2", seed: int = 0) -> nn.Module:
     )).eval()
 
 
-@torch.no_grad()
 def taught(kind: str, pipeline: str = "s2", crop: int = 64) -> nn.Module:
-    """A host whose coarse masks follow `make_object()`: its last layer is fitted to the picture."""
-    host = build(kind, pipeline)
+    """A host whose coarse masks follow `make_object()`."""
+    return teach(build(kind, pipeline), crop)
+
+
+@torch.no_grad()
+def teach(model: nn.Module, crop: int = 64) -> nn.Module:
+    """The same network, its last layer fitted to the picture: its coarse masks follow the object.
+
+    Args:
+        model: a stock network or an FDRN, in eval mode.
+        crop: side of what the network sees.
+    """
     image, mask = make_object()
     small = F.interpolate(image, (crop, crop), mode="bilinear", align_corners=True)
-    extractor, seen = host.feature_extractor, []
-    head = extractor.decode_head.linear_pred if kind.startswith("b") else extractor.cls_head
+    extractor, seen = host_of(model)[0].feature_extractor, []
+    segformer = hasattr(extractor, "decode_head")
+    head = extractor.decode_head.linear_pred if segformer else extractor.cls_head
     hook = head.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     target = F.interpolate(mask[None, None].double(), (crop, crop))
     row, col = target[0, 0].nonzero().double().mean(0).tolist()
-    host(small, make_points([[row, col, 0]]))
+    with contextlib.ExitStack() as stack:
+        if is_fdrn(model):
+            roi = whole_roi(image.shape[2:])
+            stack.enter_context(model.recycling(model.encode_image(image[:, :3]), [roi]))
+        model(small, make_points([[row, col, 0]]))
     hook.remove()
     features = seen[0][0].flatten(1).T.double()  # (hw, C)
     values = F.interpolate(target, seen[0].shape[-2:]).flatten() * 8 - 4  # logits
@@ -76,7 +91,7 @@ def taught(kind: str, pipeline: str = "s2", crop: int = 64) -> nn.Module:
     middle = sum((features[side] @ weight).mean() for side in (values > 0, values < 0)) / 2
     head.weight.copy_(weight.float().view_as(head.weight))
     head.bias.fill_(-middle.item())
-    return host
+    return model
 
 
 def focal_predictor_class() -> type:
