@@ -12,8 +12,8 @@ from fdrn_adapter.engines import compile_cache, torch_threads
 from fdrn_adapter.engines.engine import Compiled
 from fdrn_adapter.engines.onnx_graph import to_onnx
 
-# By default OpenVINO ties its threads to cores, the first to the first: processes beside each other,
-# each with one thread, all ran on the same one.
+# By default OpenVINO ties its threads to cores, the first to the first: processes of one thread
+# each, beside each other, all ran on the same one.
 _ALWAYS = {"PERFORMANCE_HINT": "LATENCY", "ENABLE_CPU_PINNING": False}
 _EXACTLY = {"INFERENCE_PRECISION_HINT": "f32", "EXECUTION_MODE_HINT": "ACCURACY"}
 _LOWER = {"INFERENCE_PRECISION_HINT": "bf16", "EXECUTION_MODE_HINT": "PERFORMANCE"}
