@@ -50,15 +50,16 @@ def test_from_a_folder_to_a_session(start, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "20 of 20 images are in" in said and "all checksums are right" in said
     words = ["train", "--model", str(start), "--data", str(data), "--features", str(features),
-             "--samples", "12", *SMALL, "--out", str(out)]
+             "--samples", "11", *SMALL, "--out", str(out)]
     assert cli.main([*words, "--dry-run"]) == 0
     plan = capsys.readouterr().out
-    assert "20 pictures of 1 data set(s)" in plan and "12 in 3 steps" in plan
+    assert "20 pictures of 1 data set(s)" in plan and "11 in 3 steps" in plan
     assert "time:          about 10 seconds of steps on two cores of an AMD EPYC" in plan
     assert "embeddings kept" in plan and not out.exists()
     assert cli.main(words) == 0
     said = capsys.readouterr().out
     assert "20 pictures with 40 objects" in said and "samples/s" in said and "encoded" not in said
+    assert "min left" in said and "-0 min" not in said  # a last step goes beyond 11
     record = json.loads((out / "training.json").read_text())
     assert record["samples"] == 12 and record["command"].startswith("fdrn train --model")
     model = fdrn_adapter.load(out / "model.pth")

@@ -197,7 +197,7 @@ class Training:
         if self.rank:
             return
         count, losses, ious = self._sums if self._sums[0] else (1, *self.curve[-1][2:])
-        left = (self.plan.samples - self.seen) / max(1e-9, rate)
+        left = max(0, self.plan.samples - self.seen) / max(1e-9, rate)  # a last step may go beyond
         self.log(
             f"step {self.step}/{steps}, {self.seen} samples, crops of "
             f"{self.plan.size_at(max(0, self.seen - 1))}: loss {losses / count:.4f}, IoU "
