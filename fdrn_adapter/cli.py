@@ -6,8 +6,9 @@ import importlib
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from fdrn_adapter import __version__
 from fdrn_adapter.engines.engine import EXACT, FAST, PRECISION_VARIABLE
@@ -119,6 +120,17 @@ def precision_of_engines(said: str | None) -> Iterator[None]:
             os.environ[PRECISION_VARIABLE] = before
 
 
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Warnings as a command's user reads them: what is said, without a line of our source."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"fdrn: warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line.
 
@@ -146,7 +158,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.command is None:
             parser.print_help(sys.stderr)
             return 2
-        with precision_of_engines(getattr(args, "precision", None)):
+        plain = nullcontext() if debug or command in REPORTS_ITSELF else plain_warnings()
+        with precision_of_engines(getattr(args, "precision", None)), plain:
             code = importlib.import_module(COMMANDS[args.command][0]).main(args)
         sys.stdout.flush()  # here, where a closed pipe is caught
         return code

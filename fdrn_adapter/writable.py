@@ -1,4 +1,4 @@
-"""Folders for results."""
+"""Folders and files for results."""
 
 import contextlib
 import os
@@ -36,3 +36,26 @@ def check_writable(path: str | os.PathLike) -> None:
     with contextlib.suppress(OSError):  # somebody else wrote there meanwhile
         for place in made:
             place.rmdir()
+
+
+def check_new_file(path: str | os.PathLike, said: str) -> None:
+    """See that a file can be made there, before anything takes time; nothing is left behind.
+
+    Args:
+        path: of the file.
+        said: how a command's user wrote it, for the error.
+
+    Raises:
+        ValueError: there is no such folder, or it cannot be written to.
+    """
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise ValueError(f"{said}: there is no folder {folder}.")
+    probe = folder / ".fdrn_write_test"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(
+            f"{said} cannot be written ({error.strerror}); pass a file in a folder of yours."
+        ) from error

@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="checkpoint, or the name of a variant of the zoo (fdrn zoo); one "
                              "without trained weights gets random ones")
     parser.add_argument("--out", metavar="DIR", required=True, help="folder, made if needed")
-    parser.add_argument("--crop", metavar="N", type=int,
+    parser.add_argument("--crop", metavar="N", type=options.crop_side,
                         help="side of the crop in pixels; default: the zoo's, or 288 (RITM), 256")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32",
                         help="fp32 is exact; the others change the result (default: %(default)s)")

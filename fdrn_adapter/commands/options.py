@@ -10,6 +10,7 @@ from fdrn_adapter.engines.engine import EXACT, FAST
 from fdrn_adapter.zoo.entries import check_source
 
 DEFAULT_MODEL = "distilled-hrnet18s"
+CROP_SIDES = 32, 4096  # least and largest, pixels
 
 
 def add_codebase(
@@ -81,9 +82,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """--model M and --crop N, of what a network is asked for."""
     parser.add_argument("--model", metavar="M", default=DEFAULT_MODEL,
                         help="checkpoint, or a name of the zoo (default: %(default)s)")
-    parser.add_argument("--crop", metavar="N", type=int,
+    parser.add_argument("--crop", metavar="N", type=crop_side,
                         help="side of the crop in pixels (default: what the network was trained "
                              "for)")
+
+
+def crop_side(text: str) -> int:
+    """A side that a network can be shown, before torch is imported to refuse another one."""
+    if not text.isdigit() or not CROP_SIDES[0] <= int(text) <= CROP_SIDES[1]:
+        raise argparse.ArgumentTypeError(
+            f"a crop has a side of {CROP_SIDES[0]} to {CROP_SIDES[1]} pixels; got {text!r}"
+        )
+    return int(text)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -60,12 +60,12 @@ def main(args: argparse.Namespace) -> int:
     options.check_networks(args.codebase, [args.model])
     from fdrn_adapter.click_places import nearest_pixel
     from fdrn_adapter.images import read_image
+    from fdrn_adapter.writable import check_new_file
 
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".json"):
         raise ValueError(f"--out is a .png or a .json file, got {args.out}.")
-    if not out.parent.is_dir():
-        raise ValueError(f"--out {args.out}: there is no folder {out.parent}.")
+    check_new_file(out, f"--out {args.out}")
     if not (args.click or args.box or args.mask):
         raise ValueError("Say where the object is: --click X,Y, --box X1,Y1,X2,Y2 or --mask FILE.")
     if args.box and args.mask:

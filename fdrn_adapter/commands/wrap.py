@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fdrn_adapter.close_names import close_paths, did_you_mean
 from fdrn_adapter.commands import options
+from fdrn_adapter.writable import check_new_file
 from fdrn_adapter.zoo.entries import info, names
 
 NUMBERS = (
@@ -54,8 +55,7 @@ def main(args: argparse.Namespace) -> int:
     _check_stock(stock)
     options.check_encoder(args.encoder, required=False)
     _check_weights(args.encoder_weights)
-    if not out.parent.is_dir():
-        raise ValueError(f"{out}: there is no folder {out.parent}.")
+    check_new_file(out, str(out))
     if out.exists() and out.samefile(stock):
         raise ValueError(f"{out} is the stock checkpoint itself; write to another file.")
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -89,6 +90,22 @@ def test_what_counts_as_an_error_of_the_user(monkeypatch, capsys, error):
     monkeypatch.setattr(zoo_command, "main", fail)
     assert cli.main(["zoo"]) == 2
     assert capsys.readouterr().err == "fdrn: error: no such thing\n"
+
+
+@pytest.mark.parametrize(("words", "start"), [
+    (["zoo"], "fdrn: warning: slow today\n"), (["--debug", "zoo"], __file__),
+])
+def test_warnings_are_one_line_without_our_source(monkeypatch, capsys, words, start):
+    before = warnings.formatwarning
+
+    def warn(args):  # as Python does; pytest would take the warning itself
+        print(warnings.formatwarning("slow today", UserWarning, __file__, 1, ""), file=sys.stderr)
+        return 0
+
+    monkeypatch.setattr(zoo_command, "main", warn)
+    assert cli.main(words) == 0
+    assert capsys.readouterr().err.startswith(start)
+    assert warnings.formatwarning is before
 
 
 def test_a_bug_of_ours_keeps_its_traceback(monkeypatch):

@@ -1,6 +1,7 @@
 """`fdrn segment` and `fdrn wrap`: files in, files out, and mistakes told."""
 
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import fdrn_adapter
 from fdrn_adapter import cli
 from fdrn_adapter.coco import read_coco
 from fdrn_adapter.commands import segment
+from fdrn_adapter.model.inference import LEAST_CROP
 from fdrn_adapter.serving import models
 from fdrn_adapter.zoo import named
 
@@ -102,6 +104,39 @@ def test_mistakes_of_segment(checkpoint, photo, monkeypatch, capsys, arguments, 
     monkeypatch.chdir(photo.parent)
     assert run(checkpoint, photo, *arguments) == 2
     assert message in capsys.readouterr().err and not photo.with_name("m.png").exists()
+
+
+@pytest.mark.parametrize("crop", ["0", "31", "99999", "-64", "many"])
+@pytest.mark.parametrize("command", [
+    ["segment", "x.png", "--out", "m.png", "--click", "1,1"], ["annotate", "DIR"], ["serve"],
+    ["labelme"], ["export", "--model", "M", "--out", "DIR"],
+], ids=lambda words: words[0])
+def test_crops_that_are_none(command, crop, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([*command, f"--crop={crop}"])
+    said = f"a crop has a side of {LEAST_CROP} to 4096 pixels; got '{crop}'"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_place_that_takes_no_file_is_told_first(photo, stock, tmp_path, monkeypatch, capsys):
+    full = tmp_path / "full"
+    full.mkdir()
+    touch = Path.touch
+
+    def refuse(path, *args, **kwargs):  # root may write anywhere
+        if path.parent == full:
+            raise PermissionError(13, "Permission denied")
+        touch(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    model = str(tmp_path / "net.pth")
+    Path(model).write_bytes(b"could not be loaded")
+    png = str(full / "m.png")
+    assert cli.main(["segment", str(photo), "--model", model, "--click", "1,1", "--out", png]) == 2
+    assert f"--out {png} cannot be written (Permission denied)" in capsys.readouterr().err
+    assert cli.main(["wrap", model, str(full / "out.pth")]) == 2
+    assert f"{full / 'out.pth'} cannot be written" in capsys.readouterr().err
+    assert not list(full.iterdir())
 
 
 @pytest.mark.parametrize("text", ["5", "a,b", "1,2,3", "-", ""])
