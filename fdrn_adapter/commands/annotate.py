@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: fdrn annotate photographs/"
     parser.add_argument("folder", metavar="FOLDER", nargs="?", default=DEFAULT_FOLDER,
-                        help="with photographs, or for those that you drop on the page; made if it "
-                             "is not there (default: %(default)s)")
+                        help="with photographs, or for those that you drop on the page (default: "
+                             "%(default)s, made if it is not there)")
     options.add_model(parser)
     parser.add_argument("--port", metavar="P", type=int, default=9091,
                         help="0 for a free one (default: %(default)s)")
@@ -74,15 +74,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check_folder(folder: str) -> None:
-    """See that a folder which will be made is not one that is there, misspelt.
+    """See that a folder is there, but for the one that is made where none is named.
 
     Raises:
-        ValueError: it is not there, and others have names like it.
+        ValueError: it is not, or is a file.
     """
-    if os.path.isdir(folder):
-        return
-    close = close_paths(folder, os.path.isdir)
-    if close:
-        raise ValueError(
-            f"There is no folder {folder}.{did_you_mean(close)} For a new one: mkdir {folder}"
-        )
+    if os.path.isfile(folder):
+        raise ValueError(f"{folder} is a file; pass the folder of the photographs.")
+    if not os.path.isdir(folder) and folder != DEFAULT_FOLDER:
+        close = did_you_mean(close_paths(folder, os.path.isdir))
+        raise ValueError(f"There is no folder {folder}.{close} For a new one: mkdir {folder}")

@@ -16,7 +16,7 @@ def taken(host: str, port: int) -> socket.socket:
         made.bind((host, port))
     except (OSError, OverflowError) as error:
         made.close()
-        why = getattr(error, "strerror", None) or error
+        why = str(getattr(error, "strerror", None) or error).rstrip(".")
         raise ValueError(
             f"--port {port} of {host} cannot be used: {why}. Pass another one, or --port 0 for any "
             "that is free."

@@ -51,6 +51,11 @@ def main(args: argparse.Namespace) -> int:
             f"On --host {args.host} everybody in the network could ask: give a token, best in the "
             f"environment variable {TOKEN}."
         )
+    if args.label_studio and not args.label_studio.startswith(("http://", "https://")):
+        raise ValueError(
+            "--label-studio is its address with http:// or https://, such as "
+            f"http://localhost:8080; got {args.label_studio}."
+        )
     if args.batch is not None and args.batch < 1:
         raise ValueError(
             f"--batch counts users whose clicks share a call, 1 or more: {args.batch}."

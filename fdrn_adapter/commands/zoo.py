@@ -2,6 +2,7 @@
 
 import argparse
 
+from fdrn_adapter.commands.options import DEFAULT_MODEL
 from fdrn_adapter.zoo.entries import ZooEntry, info, names
 
 
@@ -18,7 +19,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the zoo."""
     head = ("name", "params M", "G mult-adds", "CPU ms", "GPU ms", "crop", "NoC@90 SBD", "DAVIS")
     rows = [head, ("", "F1 / F2", "F1 / F2", "F1 / F2", "F1 / F2", "", "", "")]
-    for name in names():
+    # First what is used where nobody says, then what was trained, then what is to be.
+    for name in sorted(names(), key=lambda n: (n != DEFAULT_MODEL, not info(n).weights)):
         entry = info(name)
         pairs = [_pair(entry, f) for f in ("params_m", "macs_g", "cpu_ms", "gpu_ms")]
         noc = [
@@ -26,14 +28,17 @@ def main(args: argparse.Namespace) -> int:
             for key in ("sbd_90", "davis_90")
         ]
         trained = "" if entry.weights else " (untrained)"
+        trained = " (default)" if name == DEFAULT_MODEL else trained
         rows.append((entry.name + trained, *pairs, "x".join(map(str, entry.crop_size)), *noc))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(w) for cell, w in zip(row, widths, strict=True))
         print("  ".join(cells).rstrip())
     print(
-        "\nThe figures are the paper's (Tables 1 and 2), measured by its authors; F1 on an image "
-        "of 481x321.\nBuild one with fdrn_adapter.zoo.build(name); `fdrn complexity` counts them."
+        "\nThe figures are the paper's (Tables 1 and 2), measured by its authors, of networks that "
+        "were not published; F1 on an image of 481x321.\nThose of the trained networks here: "
+        "`fdrn benchmark --models NAME --datasets GrabCut=DIR`, and README.md.\n"
+        "Build one with fdrn_adapter.zoo.build(name); `fdrn complexity` counts them."
     )
     return 0
 

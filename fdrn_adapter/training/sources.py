@@ -125,7 +125,9 @@ def _davis(cfg: Any, path: Path, package: str, split: str, focal: bool, options:
 
 
 def _any_folder(cfg: Any, path: Path, package: str, split: str, focal: bool, options: dict) -> Any:
-    return instance_folder(package, path, keep_background_prob=0.0, **options)
+    alone = not (path / "instances").is_dir() and (path / "masks").is_dir()
+    masks = {"masks": "masks", "binary": True} if alone else {}
+    return instance_folder(package, path, keep_background_prob=0.0, **masks, **options)
 
 
 _SOURCES: dict[str, tuple[str, Callable[..., Any]]] = {

@@ -142,13 +142,19 @@ def test_annotate_takes_no_misspelt_folder_for_a_new_one(tmp_path, capsys):
     assert cli.main(["annotate", str(tmp_path / "photografs"), "--port", "0"]) == 2
     said = capsys.readouterr().err
     assert f"Did you mean '{tmp_path / 'photographs'}'?" in said and "mkdir" in said
+    assert cli.main(["annotate", str(tmp_path / "elsewhere"), "--port", "0"]) == 2
+    assert f"There is no folder {tmp_path / 'elsewhere'}. For a new one" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["photographs"]
+    (tmp_path / "photo.jpg").touch()
+    assert cli.main(["annotate", str(tmp_path / "photo.jpg"), "--port", "0"]) == 2
+    assert "photo.jpg is a file; pass the folder" in capsys.readouterr().err
 
 
-def test_a_port_in_use_is_told_before_a_folder_is_made(tmp_path, capsys):
+def test_a_port_in_use_is_told_before_a_folder_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert cli.main(["annotate", str(tmp_path / "new"), "--port", port]) == 2
-    assert port in capsys.readouterr().err and not (tmp_path / "new").exists()
+        assert cli.main(["annotate", "--port", port]) == 2
+    assert port in capsys.readouterr().err and not list(tmp_path.iterdir())

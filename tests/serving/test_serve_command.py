@@ -118,6 +118,13 @@ def test_a_batch_of_nobody_is_told_before_anything_is_loaded(tmp_path, capsys):
     assert "--batch counts users whose clicks share a call, 1 or more: 0" in capsys.readouterr().err
 
 
+def test_an_address_of_label_studio_that_is_none_is_told_first(tmp_path, capsys):
+    (tmp_path / "net.pth").touch()  # which could not be loaded
+    words = ["serve", "--model", str(tmp_path / "net.pth"), "--label-studio", "localhost:8080"]
+    assert cli.main(words) == 2
+    assert "http://localhost:8080; got localhost:8080" in capsys.readouterr().err
+
+
 def test_a_port_in_use_is_told_before_anything_is_loaded(tmp_path, capsys):
     (tmp_path / "net.pth").touch()  # which could not be loaded
     with socket.socket() as other:

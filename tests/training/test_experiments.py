@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -93,8 +94,14 @@ def test_three_steps(name, data, tmp_path):
     assert is_fdrn == (not name.endswith(("ritm_hrnet18s", "lite_ritm", "focalclick_segformerB0")))
 
 
-def test_a_plain_folder_takes_the_place_of_any_source(tmp_path):
+@pytest.mark.parametrize("kind", ["instances", "masks"])
+def test_a_plain_folder_takes_the_place_of_any_source(kind, tmp_path):
     folder, _ = made.folder(tmp_path / "folder")
+    if kind == "masks":  # of one object each
+        (folder / "instances").rename(folder / "masks")
+        for path in (folder / "masks").iterdir():
+            labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(path), (labels > 0).astype(np.uint8) * 255)
     assert len(run("ablations/table5_none", tmp_path / "out", {"FOLDER": str(folder)})) == 3
 
 

@@ -198,10 +198,11 @@ class Training:
             return
         count, losses, ious = self._sums if self._sums[0] else (1, *self.curve[-1][2:])
         left = max(0, self.plan.samples - self.seen) / max(1e-9, rate)  # a last step may go beyond
+        time_left = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
         self.log(
             f"step {self.step}/{steps}, {self.seen} samples, crops of "
             f"{self.plan.size_at(max(0, self.seen - 1))}: loss {losses / count:.4f}, IoU "
-            f"{ious / count:.3f}, {rate:.1f} samples/s, {left / 60:.0f} min left"
+            f"{ious / count:.3f}, {rate:.1f} samples/s, {time_left} left"
         )
 
     def _finish(self) -> None:
