@@ -12,11 +12,9 @@ def writable_folder(path: str | os.PathLike) -> Path:
         ValueError: it cannot be made, or not be written to.
     """
     folder = Path(path)
-    probe = folder / ".fdrn_write_test"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        _write_in(folder)
     except OSError as error:
         raise ValueError(
             f"--out {path} cannot be written to ({error.strerror}); pass a folder of yours."
@@ -51,11 +49,16 @@ def check_new_file(path: str | os.PathLike, said: str) -> None:
     folder = Path(path).parent
     if not folder.is_dir():
         raise ValueError(f"{said}: there is no folder {folder}.")
-    probe = folder / ".fdrn_write_test"
     try:
-        probe.touch()
-        probe.unlink()
+        _write_in(folder)
     except OSError as error:
         raise ValueError(
             f"{said} cannot be written ({error.strerror}); pass a file in a folder of yours."
         ) from error
+
+
+def _write_in(folder: Path) -> None:
+    """Make a file and take it away again."""
+    probe = folder / ".fdrn_write_test"
+    probe.touch()
+    probe.unlink()

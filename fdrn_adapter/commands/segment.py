@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from fdrn_adapter.commands import options
+from fdrn_adapter.writable import check_new_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,6 @@ def main(args: argparse.Namespace) -> int:
     options.check_networks(args.codebase, [args.model])
     from fdrn_adapter.click_places import nearest_pixel
     from fdrn_adapter.images import read_image
-    from fdrn_adapter.writable import check_new_file
 
     out = Path(args.out)
     if out.suffix.lower() not in (".png", ".json"):

@@ -27,9 +27,10 @@ def main(args: argparse.Namespace) -> int:
             "; ".join(f"{clicks[key]:.2f} ({data})" for data, clicks in entry.paper_noc.items())
             for key in ("sbd_90", "davis_90")
         ]
-        trained = "" if entry.weights else " (untrained)"
-        trained = " (default)" if name == DEFAULT_MODEL else trained
-        rows.append((entry.name + trained, *pairs, "x".join(map(str, entry.crop_size)), *noc))
+        use = "" if entry.weights else " (untrained)"
+        if name == DEFAULT_MODEL:
+            use = " (default)"
+        rows.append((entry.name + use, *pairs, "x".join(map(str, entry.crop_size)), *noc))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(w) for cell, w in zip(row, widths, strict=True))
